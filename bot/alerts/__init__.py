@@ -1,0 +1,1 @@
+"""Decides what an alert means: the same, new, stale, silenced; which incident it belongs to. No I/O."""

@@ -1,0 +1,1 @@
+"""Blameless post-mortem drafts, from the timeline."""

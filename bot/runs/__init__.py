@@ -1,0 +1,1 @@
+"""Runbooks and what happens when one is started."""

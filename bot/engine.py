@@ -1,0 +1,350 @@
+"""Durable work: what was promised in a transaction is done, whatever is killed in between.
+
+A thin face over DBOS, and the only module that knows it. `transaction()` gives rows and the work that follows from
+them one commit; after it the work starts at once, and a poll every few seconds is the fallback. The engine runs a
+workflow at least once: each must look whether its result exists before it acts.
+
+DBOS by itself recovers only what carries its own executor id. So every boot has an id of its own and a lease in the
+database; every process looks for work whose owner's lease ran out and takes it over. A process that was wrongly taken
+for dead does no harm: the engine refuses what it records after losing ownership. On SQLite one process holds a file
+lock, so any other owner is dead and its work is taken over at once.
+"""
+
+import asyncio
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any, cast
+
+import sqlalchemy as sa
+import structlog
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
+from dbos._core import execute_dequeued_workflow
+from dbos._dbos import _get_dbos_instance
+from dbos._utils import GlobalParams
+from sqlmodel import Field, SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from bot.kit.db import Database, unavailable
+from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.tasks import spawn
+
+log = structlog.get_logger()
+
+NAME = "tocsin"
+# Raise it only together with a plan for what is still queued under the old one: DBOS leaves other versions' work alone.
+VERSION = "1"
+MAIN, RUNS = "main", "runs"
+# Few queues: each costs a thread and a query per poll. Runs are partitioned by what they touch, one at a time.
+QUEUES: dict[str, dict[str, Any]] = {MAIN: {}, RUNS: {"partition_concurrency": 1}}
+
+Workflow = Callable[..., Awaitable[None]]
+
+
+class ExecutorLease(SQLModel, table=True):
+    """A process that is alive, and when it last said so by the database's clock (epoch seconds)."""
+
+    __tablename__ = "executor_lease"
+
+    executor_id: str = Field(primary_key=True)
+    beat: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A promise to run *workflow* with *args* once under *id*; promising the same id again changes nothing."""
+
+    workflow: str
+    id: str
+    args: tuple[Any, ...] = ()
+    queue: str = MAIN
+    partition: str | None = None
+    delay_seconds: float = 0
+
+
+@dataclass
+class Tx:
+    """An open transaction: the session to write with, and the work that starts when it commits."""
+
+    session: AsyncSession
+    work: list[Work] = field(default_factory=list)
+
+    def enqueue(self, *work: Work) -> None:
+        """Promise *work*, if this transaction commits."""
+        self.work.extend(work)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long a workflow that fails with TemporaryError is tried again before it is parked."""
+
+    first: float = 0.5
+    most: float = 120.0
+    attempts: int = 60
+
+
+class Engine:
+    """One process's share in the durable work."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        lease_seconds: float = 15.0,
+        poll_seconds: float = 2.0,
+        parked: Callable[[str, str, tuple[Any, ...], str], Awaitable[None]] | None = None,
+    ) -> None:
+        """Make the engine; nothing runs before `start`.
+
+        *parked* is told ``(workflow, id, args, reason)`` when a workflow is given up.
+        """
+        self.db = db
+        self.lease_seconds = lease_seconds
+        self.poll_seconds = poll_seconds
+        self.executor_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._parked = parked
+        self._workflows: dict[str, tuple[Workflow, Retry]] = {}
+        self._sys: sa.Engine | None = None
+        self._client: DBOSClient | None = None
+        self._lock: IO[str] | None = None
+        self._lease: asyncio.Task[None] | None = None
+        self._queues: dict[str, Any] = {}
+        self._poking: set[tuple[str, str | None]] = set()
+        self._again: set[tuple[str, str | None]] = set()
+        self.serving = False
+        self.last_beat: float | None = None
+
+    def workflow(self, name: str, run: Workflow, retry: Retry | None = None) -> None:
+        """Register *run* under *name*; its arguments and nothing else are kept, as JSON."""
+        self._workflows[name] = (run, retry or Retry())
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the file lock (SQLite) or a lease, launch, and take over what dead processes left behind."""
+        if self.db.sqlite:
+            self._lock = _only_process(self.db)
+        self._sys = self.db.sync_engine()
+        DBOS(
+            config={
+                "name": NAME,
+                "application_version": VERSION,
+                "executor_id": self.executor_id,
+                "system_database_url": self.db.sync_url.render_as_string(hide_password=False),
+                "system_database_engine": self._sys,
+                "serializer": DBOSPortableJSONSerializer(),
+                "max_executor_threads": 16,
+                "notification_listener_polling_interval_sec": 5.0,
+                "log_level": "WARNING",
+            }
+        )
+        for name, (run, retry) in self._workflows.items():
+            DBOS.workflow(name=name, max_recovery_attempts=None)(self._guarded(name, run, retry))
+        await self._beat()
+        DBOS.launch()
+        for name, options in QUEUES.items():
+            self._queues[name] = await DBOS.register_queue_async(
+                name, polling_interval_sec=self.poll_seconds, on_conflict="always_update", **options
+            )
+        self._connect()
+        self.serving = True
+        await self._take_over(everyone_else_is_dead=self.db.sqlite)
+        self._lease = spawn(self._keep_lease(), name="engine.lease")
+
+    async def stop(self, *, drain_seconds: int = 5) -> None:
+        """Finish what can be finished in *drain_seconds*, leave the rest for whoever comes next."""
+        self.serving = False
+        if self._lease:
+            self._lease.cancel()
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=drain_seconds)
+        try:
+            async with self.db.write() as session:
+                await session.execute(sa.delete(ExecutorLease).where(sa.column("executor_id") == self.executor_id))
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("engine.lease_kept", reason=str(error.__cause__ or error))
+        await self.close()
+
+    async def close(self) -> None:
+        """Give up connections and the file lock."""
+        if self._sys:
+            self._sys.dispose()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    # -- promises -----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Rows and the work that follows from them: all of it or nothing. The work starts right after the commit.
+
+        No network call belongs in here.
+        """
+        async with self.db.write() as session:
+            tx = Tx(session)
+            yield tx
+            if tx.work:
+                await session.flush()
+                connection = await session.connection()
+                await connection.run_sync(self._promise, tx.work)
+        self.poke(tx.work)
+
+    def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
+        client = self._connect()
+        for item in work:
+            options: dict[str, Any] = {"queue_name": item.queue, "workflow_name": item.workflow, "workflow_id": item.id}
+            if item.queue == RUNS:
+                options["queue_partition_key"] = item.partition or item.id
+            if item.delay_seconds:
+                options["delay_seconds"] = item.delay_seconds
+            client.enqueue_in_transaction(connection, cast(Any, options), *item.args)
+
+    def _connect(self) -> DBOSClient:
+        """The client half works without `start`: a command beside a running bot promises work, the bot does it."""
+        if self._client is None:
+            self._sys = self._sys or self.db.sync_engine()
+            self._client = DBOSClient(system_database_engine=self._sys, serializer=DBOSPortableJSONSerializer())
+        return self._client
+
+    def poke(self, work: Iterable[Work]) -> None:
+        """Start what was just committed without waiting for the poll."""
+        if not self.serving:
+            return
+        for key in {(item.queue, (item.partition or item.id) if item.queue == RUNS else None) for item in work if not item.delay_seconds}:
+            if key in self._poking:
+                self._again.add(key)
+            else:
+                self._poking.add(key)
+                spawn(self._poke(*key), name="engine.poke")
+
+    async def _poke(self, queue: str, partition: str | None) -> None:
+        key = (queue, partition)
+        try:
+            while self.serving:
+                self._again.discard(key)
+                await asyncio.to_thread(self._dequeue, queue, partition)
+                if key not in self._again:
+                    break
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("engine.poke_failed", reason=str(error.__cause__ or error))  # the poll will find it
+        finally:
+            self._poking.discard(key)
+
+    def _dequeue(self, queue: str, partition: str | None) -> None:
+        # Private names of DBOS 3.4: claiming a queue's work is what its own poll does. `start_workflow` under the
+        # same id would not take over the row that stands there already. test_engine.py holds this to its promise.
+        dbos = _get_dbos_instance()
+        owner = str(uuid.uuid4())
+        ids, _ = dbos._sys_db.start_queued_workflows(
+            self._queues[queue], GlobalParams.executor_id, GlobalParams.app_version, partition, 0, owner_xid=owner
+        )
+        for status in dbos._sys_db.get_workflow_statuses(ids):
+            execute_dequeued_workflow(dbos, status, owner)
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def _guarded(self, name: str, run: Workflow, retry: Retry) -> Workflow:
+        """*run*, tried again while it fails for now, and parked with a word to people when it fails for good."""
+
+        async def guarded(*args: Any) -> None:
+            workflow_id = DBOS.workflow_id or name
+            with structlog.contextvars.bound_contextvars(workflow=workflow_id):
+                for attempt in range(1, retry.attempts + 1):
+                    try:
+                        await run(*args)
+                        return
+                    except Exception as error:  # noqa: BLE001 - one of the three edges: nothing above can answer
+                        wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
+                        if isinstance(error, TemporaryError):
+                            wait = max(wait, error.after)
+                        elif not unavailable(error):
+                            await self._give_up(name, workflow_id, args, error)
+                            return
+                        log.warning("work.again", attempt=attempt, wait_seconds=wait, reason=reason(error))
+                        if attempt == retry.attempts:
+                            await self._give_up(name, workflow_id, args, error)
+                            return
+                        await asyncio.sleep(wait)
+
+        return guarded
+
+    async def _give_up(self, name: str, workflow_id: str, args: tuple[Any, ...], error: Exception) -> None:
+        log.error("work.parked", exc_info=None if isinstance(error, PermanentError | UserError) else error, reason=reason(error))
+        if self._parked:
+            await self._parked(name, workflow_id, args, reason(error))
+
+    # -- the lease ----------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        statement = sa.text(
+            f"insert into executor_lease (executor_id, beat) values (:id, {self.db.now}) "  # noqa: S608 - our own SQL
+            f"on conflict (executor_id) do update set beat = {self.db.now}"
+        )
+        async with self.db.write() as session:
+            await session.execute(statement, {"id": self.executor_id})
+        self.last_beat = asyncio.get_running_loop().time()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease_seconds / 3)
+            try:
+                await self._beat()
+                await self._take_over()
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("engine.lease_failed", reason=str(error.__cause__ or error))
+
+    async def _take_over(self, *, everyone_else_is_dead: bool = False) -> None:
+        pending = await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+        owners = {item.executor_id for item in pending} - {self.executor_id}
+        if not owners:
+            return
+        live: set[str] = set()
+        if not everyone_else_is_dead:
+            recent = sa.text(f"select executor_id from executor_lease where beat > {self.db.now} - :lease")  # noqa: S608
+            async with self.db.read() as session:
+                live = {row[0] for row in await session.execute(recent, {"lease": self.lease_seconds})}
+        dead = sorted(str(owner) for owner in owners - live)
+        if dead:
+            # Private name of DBOS 3.4; the public way round is resume_workflow_async, which forgets attempts.
+            taken = await asyncio.to_thread(DBOS._recover_pending_workflows, dead)
+            log.warning("engine.took_over", workflows=len(taken), executors=dead)
+
+    def lease_age(self) -> float | None:
+        """Seconds since this process last renewed its lease; None before the first time."""
+        return None if self.last_beat is None else asyncio.get_running_loop().time() - self.last_beat
+
+
+def reason(error: BaseException) -> str:
+    """One line for a log or a person; text of unknown errors stays out, since it may hold what it was given."""
+    if isinstance(error, TemporaryError | PermanentError | UserError):
+        return str(error)
+    if unavailable(error):
+        return "the database did not answer"
+    return f"an unexpected {type(error).__name__}; the log holds the details"
+
+
+def migrate(db: Database) -> None:
+    """Create or update the engine's own tables; Alembic leaves them alone."""
+    engine = db.sync_engine()
+    try:
+        DBOSClient(system_database_engine=engine, serializer=DBOSPortableJSONSerializer())._sys_db.run_migrations()
+    finally:
+        engine.dispose()
+
+
+def _only_process(db: Database) -> IO[str]:
+    path = f"{db.path}.lock"
+    lock = open(path, "w")  # noqa: SIM115 - held open as long as the process lives
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise UserError(
+            f"Another tocsin is running on {db.path} (it holds {path}). SQLite serves one process; stop the other one, "
+            "or use Postgres: TOCSIN_DATABASE_URL=postgresql://…"
+        ) from None
+    return lock

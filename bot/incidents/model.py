@@ -1,0 +1,217 @@
+"""Incident and what hangs from it: timeline, roles, the parts of its channel, pages, and what people asked for."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from bot.kit.db import Json
+
+
+class Status(StrEnum):
+    """Where an incident stands; each belongs to one category."""
+
+    TRIAGE = "triage"
+    INVESTIGATING = "investigating"
+    IDENTIFIED = "identified"
+    FIXING = "fixing"
+    MONITORING = "monitoring"
+    DOCUMENTING = "documenting"
+    REVIEWING = "reviewing"
+    CLOSED = "closed"
+    DECLINED = "declined"
+    CANCELED = "canceled"
+    MERGED = "merged"
+
+    @property
+    def category(self) -> str:
+        """triage, active, post_incident or closed."""
+        return CATEGORY[self]
+
+
+CATEGORY = {
+    Status.TRIAGE: "triage",
+    Status.INVESTIGATING: "active",
+    Status.IDENTIFIED: "active",
+    Status.FIXING: "active",
+    Status.MONITORING: "active",
+    Status.DOCUMENTING: "post_incident",
+    Status.REVIEWING: "post_incident",
+    Status.CLOSED: "closed",
+    Status.DECLINED: "closed",
+    Status.CANCELED: "closed",
+    Status.MERGED: "closed",
+}
+OPEN = tuple(status for status, category in CATEGORY.items() if category in ("triage", "active"))
+ACTIVE = tuple(status for status, category in CATEGORY.items() if category == "active")
+
+
+class Kind(StrEnum):
+    """Why an incident exists; only the standard ones count in metrics."""
+
+    STANDARD = "standard"
+    TEST = "test"
+    DRILL = "drill"
+    RETROSPECTIVE = "retrospective"
+    MAINTENANCE = "maintenance"
+
+
+class Sev(StrEnum):
+    """How bad it is, worst first."""
+
+    SEV1 = "SEV1"
+    SEV2 = "SEV2"
+    SEV3 = "SEV3"
+    SEV4 = "SEV4"
+    SEV5 = "SEV5"
+
+
+class RoleName(StrEnum):
+    """Who does what during an incident."""
+
+    COMMANDER = "commander"
+    COMMS = "comms"
+    SCRIBE = "scribe"
+    RESPONDER = "responder"
+
+
+class Incident(SQLModel, table=True):
+    """The state of one incident. How it came to that state is on the timeline."""
+
+    __tablename__ = "incident"
+    __table_args__ = (
+        # One open incident for each group of alerts, whoever gets there first.
+        sa.Index(
+            "one_open_incident_per_group",
+            "group_key",
+            unique=True,
+            sqlite_where=sa.text("is_open = 1"),
+            postgresql_where=sa.text("is_open"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=32)
+    number: int = Field(unique=True)
+    title: str
+    summary: str = ""
+    severity: str
+    status: str
+    is_open: bool = True
+    kind: str = Kind.STANDARD
+    private: bool = False
+    service: str | None = None
+    route: str | None = None
+    group_key: str | None = None
+    runbooks: list[str] = Field(default_factory=list, sa_type=Json)
+    declared_by: str | None = None
+    team: str | None = None
+    channel: str | None = Field(default=None, unique=True)
+    channel_name: str | None = None
+    detected_at: datetime
+    opened_at: datetime
+    acknowledged_at: datetime | None = None
+    mitigated_at: datetime | None = None
+    resolved_at: datetime | None = None
+    revision: int = 1
+
+    @property
+    def reference(self) -> str:
+        """What people call it: INC-42."""
+        return f"INC-{self.number}"
+
+
+class Counter(SQLModel, table=True):
+    """The last number given out, by name; locked while the next is taken, so no number is given twice or skipped."""
+
+    __tablename__ = "counter"
+
+    name: str = Field(primary_key=True)
+    value: int
+
+
+class TimelineEvent(SQLModel, table=True):
+    """One thing that happened. Rows are never changed or deleted; a correction is a new row that points at the old one."""
+
+    __tablename__ = "timeline"
+    __table_args__ = (sa.Index("timeline_page", "incident_id", "at", "recorded_at", "id"),)
+
+    id: str = Field(primary_key=True, max_length=32)
+    incident_id: str = Field(foreign_key="incident.id", max_length=32)
+    kind: str
+    text: str
+    at: datetime
+    recorded_at: datetime
+    actor: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    corrects: str | None = Field(default=None, max_length=32)
+
+
+class Role(SQLModel, table=True):
+    """Who holds or held a role; `ended_at` is None while they hold it."""
+
+    __tablename__ = "role"
+
+    id: str = Field(primary_key=True, max_length=32)
+    incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
+    name: str
+    person: str
+    assigned_by: str
+    assigned_at: datetime
+    ended_at: datetime | None = None
+
+
+class Part(SQLModel, table=True):
+    """One thing that an incident needs in the chat: channel, topic, card … with what is known of making it.
+
+    `state` is started (an attempt was begun, so look before making it again), done or failed.
+    """
+
+    __tablename__ = "part"
+
+    incident_id: str = Field(primary_key=True, foreign_key="incident.id", max_length=32)
+    name: str = Field(primary_key=True)
+    state: str
+    attempts: int = 0
+    result: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    error: str | None = None
+    shown: int = 0
+    changed_at: datetime
+
+
+class Page(SQLModel, table=True):
+    """One attempt to wake somebody, and what the pager said. `outcome` is sent, failed or nobody."""
+
+    __tablename__ = "page"
+
+    id: str = Field(primary_key=True, max_length=32)
+    incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
+    number: int
+    pager: str
+    outcome: str
+    detail: str
+    at: datetime
+
+
+class Request(SQLModel, table=True):
+    """What a person asked for by command, button or form, kept before it is acknowledged.
+
+    Times are epoch seconds by the clock of whoever wrote them: `deadline` by the bot, `recorded` by the database.
+    A row recorded after its deadline is void: the person was told that nothing was done.
+    """
+
+    __tablename__ = "request"
+
+    id: str = Field(primary_key=True, max_length=32)
+    key: str = Field(unique=True)
+    kind: str
+    name: str
+    person: str
+    channel: str | None = None
+    payload: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    deadline: float
+    recorded: float
+    received_at: datetime
+    state: str = "waiting"
+    answer: str | None = None

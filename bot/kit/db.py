@@ -1,0 +1,119 @@
+"""One database, SQLite or Postgres, behind one face: a read, a write, and what differs between the two."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from bot.kit.errors import UserError
+
+# JSON that Postgres can index and compare.
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+
+# What an unreachable or overloaded database looks like from here: trying again may help.
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
+
+PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON")
+
+
+class Database:
+    """The engine and the few things that are written differently for SQLite and Postgres."""
+
+    def __init__(self, url: str) -> None:
+        """Accept ``sqlite:///file.db`` and ``postgresql://…``; nothing is opened yet.
+
+        Raises UserError on any other URL.
+        """
+        try:
+            parsed = sa.make_url(url)
+        except ArgumentError:
+            raise UserError("TOCSIN_DATABASE_URL is not a database URL; use sqlite:///tocsin.db or postgresql://user@host/name") from None
+        backend = parsed.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise UserError(f"TOCSIN_DATABASE_URL names {backend!r}; Tocsin runs on sqlite:///file.db or postgresql://…")
+        self.sqlite = backend == "sqlite"
+        if self.sqlite and parsed.database in (None, "", ":memory:"):
+            raise UserError("SQLite needs a file: TOCSIN_DATABASE_URL=sqlite:///tocsin.db")
+        self.path = Path(parsed.database or "") if self.sqlite else None
+        self.url = parsed.set(drivername="sqlite+aiosqlite" if self.sqlite else "postgresql+psycopg")
+        self.sync_url = parsed.set(drivername="sqlite" if self.sqlite else "postgresql+psycopg")
+        if self.sqlite:
+            self.engine: AsyncEngine = create_async_engine(self.url)
+            event.listen(self.engine.sync_engine, "connect", _pragmas)
+            event.listen(self.engine.sync_engine, "begin", _begin)
+        else:
+            self.engine = create_async_engine(self.url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=10)
+
+    def sync_engine(self) -> sa.Engine:
+        """A second, synchronous engine on the same database (for the durable engine and migrations)."""
+        if self.sqlite:
+            engine = sa.create_engine(self.sync_url)
+            event.listen(engine, "connect", _immediate)
+            return engine
+        return sa.create_engine(self.sync_url, pool_size=10, max_overflow=5, pool_pre_ping=True)
+
+    @property
+    def now(self) -> str:
+        """SQL for the database's own clock, as epoch seconds."""
+        return "((julianday('now') - 2440587.5) * 86400.0)" if self.sqlite else "extract(epoch from clock_timestamp())"
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
+        async with self.engine.connect() as connection, connection.begin():
+            async with AsyncSession(bind=connection, expire_on_commit=False, join_transaction_mode="control_fully") as session:
+                yield session
+                await session.flush()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A snapshot to read from; it locks out nobody."""
+        async with self.engine.connect() as plain:
+            connection = await plain.execution_options(tocsin_begin="BEGIN")
+            async with AsyncSession(bind=connection, expire_on_commit=False) as session:
+                yield session
+
+    def insert(self, table: Any) -> Any:
+        """An INSERT that knows ON CONFLICT, in this database's dialect."""
+        return (sqlite.insert if self.sqlite else postgresql.insert)(table)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.engine.dispose()
+
+
+def insert_for(connection: AsyncConnection, table: Any) -> Any:
+    """`Database.insert` for code that has only the connection."""
+    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
+
+
+def unavailable(error: BaseException) -> bool:
+    """Whether *error* means that the database is away, and not that the statement was wrong."""
+    return isinstance(error, UNAVAILABLE) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("tocsin_begin", "BEGIN IMMEDIATE"))
+
+
+def _immediate(connection: Any, _record: Any) -> None:
+    connection.isolation_level = "IMMEDIATE"
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
