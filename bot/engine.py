@@ -26,8 +26,8 @@ from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance
 from dbos._utils import GlobalParams
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from bot.kit.db import Database, unavailable
 from bot.kit.errors import PermanentError, TemporaryError, UserError
@@ -96,15 +96,17 @@ class Engine:
         *,
         lease_seconds: float = 15.0,
         poll_seconds: float = 2.0,
+        listen_seconds: float = 1.0,
         parked: Callable[[str, str, tuple[Any, ...], str], Awaitable[None]] | None = None,
     ) -> None:
         """Make the engine; nothing runs before `start`.
 
-        *parked* is told ``(workflow, id, args, reason)`` when a workflow is given up.
+        *listen_seconds* bounds how long `stop` waits for the engine's listener thread; *parked* is told ``(workflow, id, args, reason)`` when a workflow is given up.
         """
         self.db = db
         self.lease_seconds = lease_seconds
         self.poll_seconds = poll_seconds
+        self.listen_seconds = listen_seconds
         self.executor_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._parked = parked
         self._workflows: dict[str, tuple[Workflow, Retry]] = {}
@@ -115,6 +117,7 @@ class Engine:
         self._queues: dict[str, Any] = {}
         self._poking: set[tuple[str, str | None]] = set()
         self._again: set[tuple[str, str | None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self.serving = False
         self.last_beat: float | None = None
 
@@ -138,7 +141,7 @@ class Engine:
                 "system_database_engine": self._sys,
                 "serializer": DBOSPortableJSONSerializer(),
                 "max_executor_threads": 16,
-                "notification_listener_polling_interval_sec": 5.0,
+                "notification_listener_polling_interval_sec": self.listen_seconds,
                 "log_level": "WARNING",
             }
         )
@@ -155,12 +158,19 @@ class Engine:
         await self._take_over(everyone_else_is_dead=self.db.sqlite)
         self._lease = spawn(self._keep_lease(), name="engine.lease")
 
-    async def stop(self, *, drain_seconds: int = 5) -> None:
+    async def stop(self, *, drain_seconds: float = 5.0) -> None:
         """Finish what can be finished in *drain_seconds*, leave the rest for whoever comes next."""
         self.serving = False
         if self._lease:
             self._lease.cancel()
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=drain_seconds)
+        if self._running and drain_seconds:
+            await asyncio.wait(set(self._running), timeout=drain_seconds)
+        # A cancelled workflow is not recorded as ended, so the next process takes it over.
+        left = set(self._running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
         try:
             async with self.db.write() as session:
                 await session.execute(sa.delete(ExecutorLease).where(sa.column("executor_id") == self.executor_id))
@@ -196,7 +206,11 @@ class Engine:
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
         client = self._connect()
         for item in work:
-            options: dict[str, Any] = {"queue_name": item.queue, "workflow_name": item.workflow, "workflow_id": item.id}
+            options: dict[str, Any] = {
+                "queue_name": item.queue,
+                "workflow_name": item.workflow,
+                "workflow_id": item.id,
+            }
             if item.queue == RUNS:
                 options["queue_partition_key"] = item.partition or item.id
             if item.delay_seconds:
@@ -214,7 +228,11 @@ class Engine:
         """Start what was just committed without waiting for the poll."""
         if not self.serving:
             return
-        for key in {(item.queue, (item.partition or item.id) if item.queue == RUNS else None) for item in work if not item.delay_seconds}:
+        for key in {
+            (item.queue, (item.partition or item.id) if item.queue == RUNS else None)
+            for item in work
+            if not item.delay_seconds
+        }:
             if key in self._poking:
                 self._again.add(key)
             else:
@@ -240,7 +258,12 @@ class Engine:
         dbos = _get_dbos_instance()
         owner = str(uuid.uuid4())
         ids, _ = dbos._sys_db.start_queued_workflows(
-            self._queues[queue], GlobalParams.executor_id, GlobalParams.app_version, partition, 0, owner_xid=owner
+            self._queues[queue],
+            GlobalParams.executor_id,
+            GlobalParams.app_version,
+            partition,
+            0,
+            owner_xid=owner,
         )
         for status in dbos._sys_db.get_workflow_statuses(ids):
             execute_dequeued_workflow(dbos, status, owner)
@@ -252,6 +275,10 @@ class Engine:
 
         async def guarded(*args: Any) -> None:
             workflow_id = DBOS.workflow_id or name
+            task = asyncio.current_task()
+            if task is not None:
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
             with structlog.contextvars.bound_contextvars(workflow=workflow_id):
                 for attempt in range(1, retry.attempts + 1):
                     try:
@@ -273,7 +300,11 @@ class Engine:
         return guarded
 
     async def _give_up(self, name: str, workflow_id: str, args: tuple[Any, ...], error: Exception) -> None:
-        log.error("work.parked", exc_info=None if isinstance(error, PermanentError | UserError) else error, reason=reason(error))
+        log.error(
+            "work.parked",
+            exc_info=None if isinstance(error, PermanentError | UserError) else error,
+            reason=reason(error),
+        )
         if self._parked:
             await self._parked(name, workflow_id, args, reason(error))
 

@@ -132,7 +132,7 @@ class Counter(SQLModel, table=True):
 
 
 class TimelineEvent(SQLModel, table=True):
-    """One thing that happened. Rows are never changed or deleted; a correction is a new row that points at the old one."""
+    """One thing that happened. Never changed or deleted; a correction is a new row that points at the old one."""
 
     __tablename__ = "timeline"
     __table_args__ = (sa.Index("timeline_page", "incident_id", "at", "recorded_at", "id"),)

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from bot.engine import Tx, Work
 from bot.incidents.model import Incident, TimelineEvent
@@ -74,13 +74,18 @@ async def page(
 ) -> list[TimelineEvent]:
     """The next *limit* events after *after*, in timeline order: event time, then record time, then id."""
     place = sa.tuple_(col(TimelineEvent.at), col(TimelineEvent.recorded_at), col(TimelineEvent.id))
-    query = select(TimelineEvent).where(TimelineEvent.incident_id == incident_id)
+    query = sa.select(TimelineEvent).where(col(TimelineEvent.incident_id) == incident_id)
     if after:
-        query = query.where(place > sa.tuple_(sa.literal(after.at, TimelineEvent.__table__.c.at.type),  # type: ignore[attr-defined]
-                                              sa.literal(after.recorded_at, TimelineEvent.__table__.c.at.type),  # type: ignore[attr-defined]
-                                              sa.literal(after.id)))
+        query = query.where(
+            place
+            > sa.tuple_(
+                sa.literal(after.at, TimelineEvent.__table__.c.at.type),  # type: ignore[attr-defined]
+                sa.literal(after.recorded_at, TimelineEvent.__table__.c.at.type),  # type: ignore[attr-defined]
+                sa.literal(after.id),
+            )
+        )
     query = query.order_by(col(TimelineEvent.at), col(TimelineEvent.recorded_at), col(TimelineEvent.id)).limit(limit)
-    return list((await session.exec(query)).all())
+    return list((await session.scalars(query)).all())
 
 
 def cursor(event: TimelineEvent) -> Cursor:
@@ -100,12 +105,26 @@ async def whole(session: AsyncSession, incident_id: str) -> list[TimelineEvent]:
 
 async def correct(tx: Tx, react: React, event: TimelineEvent, text: str, *, by: str, now: datetime) -> None:
     """Say what *event* should have said; the old row stays as it is."""
-    await record(tx, react, event.incident_id, event.kind, text, now=now, at=event.at, actor=by, data=event.data, corrects=event.id)
+    await record(
+        tx,
+        react,
+        event.incident_id,
+        event.kind,
+        text,
+        now=now,
+        at=event.at,
+        actor=by,
+        data=event.data,
+        corrects=event.id,
+    )
 
 
 async def touch(session: AsyncSession, incident_id: str) -> int:
     """Mark the card and the announcement of an incident as stale; the number is the new revision."""
     changed = await session.execute(
-        sa.update(Incident).where(col(Incident.id) == incident_id).values(revision=col(Incident.revision) + 1).returning(col(Incident.revision))
+        sa.update(Incident)
+        .where(col(Incident.id) == incident_id)
+        .values(revision=col(Incident.revision) + 1)
+        .returning(col(Incident.revision))
     )
     return int(changed.scalar_one())

@@ -27,7 +27,12 @@ def duration_text(length: timedelta) -> str:
     """``1 h 5 min``, ``4 min 10 s`` or ``3 s``: two units at most, for people."""
     seconds = int(length.total_seconds())
     sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
+    parts = [
+        (seconds // 86400, "d"),
+        (seconds // 3600 % 24, "h"),
+        (seconds // 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ]
     while len(parts) > 1 and not parts[0][0]:
         parts.pop(0)
     return sign + " ".join(f"{n} {unit}" for i, (n, unit) in enumerate(parts[:2]) if n or i == 0)

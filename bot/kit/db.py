@@ -11,8 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from bot.kit.errors import UserError
 
@@ -36,10 +35,14 @@ class Database:
         try:
             parsed = sa.make_url(url)
         except ArgumentError:
-            raise UserError("TOCSIN_DATABASE_URL is not a database URL; use sqlite:///tocsin.db or postgresql://user@host/name") from None
+            raise UserError(
+                "TOCSIN_DATABASE_URL is not a database URL; use sqlite:///tocsin.db or postgresql://user@host/name"
+            ) from None
         backend = parsed.get_backend_name()
         if backend not in ("sqlite", "postgresql"):
-            raise UserError(f"TOCSIN_DATABASE_URL names {backend!r}; Tocsin runs on sqlite:///file.db or postgresql://…")
+            raise UserError(
+                f"TOCSIN_DATABASE_URL names {backend!r}; Tocsin runs on sqlite:///file.db or postgresql://…"
+            )
         self.sqlite = backend == "sqlite"
         if self.sqlite and parsed.database in (None, "", ":memory:"):
             raise UserError("SQLite needs a file: TOCSIN_DATABASE_URL=sqlite:///tocsin.db")
@@ -51,7 +54,9 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", _pragmas)
             event.listen(self.engine.sync_engine, "begin", _begin)
         else:
-            self.engine = create_async_engine(self.url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=10)
+            self.engine = create_async_engine(
+                self.url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=10
+            )
 
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
@@ -69,10 +74,13 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
-        async with self.engine.connect() as connection, connection.begin():
-            async with AsyncSession(bind=connection, expire_on_commit=False, join_transaction_mode="control_fully") as session:
-                yield session
-                await session.flush()
+        async with (
+            self.engine.connect() as connection,
+            connection.begin(),
+            AsyncSession(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session,
+        ):
+            yield session
+            await session.flush()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

@@ -10,7 +10,7 @@ from bot.kit.errors import PermanentError
 
 
 class Shelf:
-    """The plugins of one kind, by name. A package outside this tree joins by an entry point group of the shelf's name."""
+    """The plugins of one kind, by name. Another package joins by an entry point group of the shelf's name."""
 
     def __init__(self, package: str, *, must_have: tuple[str, ...]) -> None:
         self.package = package

@@ -13,7 +13,16 @@ Path = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,17}(?:[eE][-+]?[0-9]{1,3})?")
-_WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "Null": None, "~": None, "": None}
+_WORDS = {
+    "true": True,
+    "True": True,
+    "false": False,
+    "False": False,
+    "null": None,
+    "Null": None,
+    "~": None,
+    "": None,
+}
 
 
 class YamlError(UserError):
@@ -55,7 +64,9 @@ def load(text: str, name: str) -> Document:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(name, mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}") from None
+        raise YamlError(
+            name, mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}"
+        ) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise YamlError(name, 1, f"not valid YAML: {str(error).splitlines()[0]}") from None
     document = Document(name, None, {})
@@ -98,7 +109,15 @@ def load(text: str, name: str) -> Document:
 def _scalar(document: Document, node: Any, path: Path) -> Any:
     text: str = node.value
     tag = str(node.tag)
-    if tag.removeprefix("tag:yaml.org,2002:") not in ("str", "int", "float", "bool", "null", "timestamp", "value"):
+    if tag.removeprefix("tag:yaml.org,2002:") not in (
+        "str",
+        "int",
+        "float",
+        "bool",
+        "null",
+        "timestamp",
+        "value",
+    ):
         raise document.error(path, f"tags are not allowed ({tag})")
     if node.style is not None:
         return text

@@ -41,7 +41,7 @@ class StepState(StrEnum):
 
 
 class Run(SQLModel, table=True):
-    """One press of a runbook button: who, what exactly (the whole parsed runbook), with which values, and how it ended."""
+    """One press of a runbook button: who, what exactly (the whole parsed runbook), with which values, and its end."""
 
     __tablename__ = "run"
     __table_args__ = (sa.Index("run_by_key", "concurrency_key", "state"),)

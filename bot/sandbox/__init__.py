@@ -1,0 +1,1 @@
+"""A Slack-compatible server on this machine, for the demo, for drills and for tests."""

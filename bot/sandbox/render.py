@@ -21,8 +21,10 @@ def texts(blocks: Any) -> list[str]:
     return [text for text in (plain(t) for t in strings(blocks)) if text]
 
 
-_SPOKEN = ("title", "label", "text", "caption", "fields", "elements", "element", "rows", "tasks", "accessory")
-_SPOKEN += ("placeholder", "initial_option", "initial_value", "details", "output", "hint", "fallback", "alt_text")
+_SPOKEN = (
+    *("title", "label", "text", "caption", "fields", "elements", "element", "rows", "tasks", "accessory"),
+    *("placeholder", "initial_option", "initial_value", "details", "output", "hint", "fallback", "alt_text"),
+)
 
 
 def strings(part: Any, depth: int = _DEPTH) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""How things look in Slack: nouns in, blocks out, nothing else."""

@@ -1,0 +1,335 @@
+"""What an operator writes in the configuration folder: general choices, connections, services."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from bot.kit.errors import UserError
+from bot.kit.text import nearest
+from bot.kit.yaml import Document, YamlError
+from bot.kit.yaml import load as load_yaml
+
+GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
+TOKEN_LENGTH = 16
+# What other releases or the field's other tools have, and this one refuses instead of ignoring it.
+LATER = ("hold", "window", "flapping", "inhibit", "maintenance", "page", "roles")
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with the configuration, a line each: ``file.yaml:12: message``."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Strict(BaseModel):
+    """The shape of a part of a file: what it does not name is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _version(value: Any) -> Any:
+    if isinstance(value, bool) or value != 1:
+        raise ValueError("must be 1, the only version there is")
+    return value
+
+
+Version = Annotated[StrictInt, BeforeValidator(_version)]
+
+
+class General(Strict):
+    """`tocsin.yaml`: how the bot behaves as a whole."""
+
+    version: Version = 1
+    announcement_channel: str | None = None
+    channel_prefix: str = Field(default="inc", pattern=r"^[a-z0-9][a-z0-9-]{0,19}$")
+    pager: str = "log"
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+[^\s]*$")
+    default_severity: Literal["SEV1", "SEV2", "SEV3", "SEV4", "SEV5"] = "SEV3"
+    invite: tuple[str, ...] = ()
+    runbooks: str = "runbooks"
+    private_networks: tuple[str, ...] = ()
+    exec_allow: tuple[str, ...] = ()
+
+    @field_validator("private_networks")
+    @classmethod
+    def _networks(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for network in found:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
+        return found
+
+
+class Service(Strict):
+    """A service people run: who owns it and where they talk about it."""
+
+    owner: str | None = None
+    description: str = ""
+    tier: str | StrictInt | None = None
+    channel: str | None = None
+    runbooks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One sender of alerts: served at ``/alerts/{name}``, let in by any of its tokens."""
+
+    name: str
+    source: str
+    tokens: tuple[SecretStr, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole folder."""
+
+    general: General = field(default_factory=General)
+    connections: Mapping[str, Connection] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+
+
+class _Connection(Strict):
+    source: str
+    token: Any
+    labels: dict[str, str] = {}
+
+
+class _Connections(Strict):
+    version: Version
+    connections: dict[str, _Connection] = {}
+
+    @field_validator("connections", mode="before")
+    @classmethod
+    def _filled(cls, found: Any) -> Any:
+        return found or {}
+
+
+class _Catalog(Strict):
+    version: Version
+    services: dict[str, Service] = {}
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _filled(cls, found: Any) -> Any:
+        return {name: service or {} for name, service in found.items()} if isinstance(found, dict) else found or {}
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def load(folder: Path, env: Mapping[str, str]) -> Config:
+    """Read the folder; a file that is not there means its defaults. Tokens are looked up in *env* and files.
+
+    Raises ConfigError with every problem at once.
+    """
+    problems: list[str] = []
+    problems += [
+        f"{wrong.name}:1: this file is not read; call it {wrong.stem}.yaml"
+        for wrong in sorted(folder.glob("*.yml"))
+        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES)
+    ]
+    general = _part(folder, GENERAL, General, problems)
+    catalog = _part(folder, CATALOG, _Catalog, problems)
+    connections: dict[str, Connection] = {}
+    document = _document(folder, CONNECTIONS, problems)
+    if document is not None and (raw := _tried(document, _Connections, problems)) is not None:
+        for name, item in raw.connections.items():
+            connections[name] = _connection(folder, document, name, item, env, problems)
+    if problems:
+        raise ConfigError(problems)
+    return Config(general or General(), connections, catalog.services if catalog else {})
+
+
+def document(path: Path) -> Document | None:
+    """The YAML document at *path*, None when there is no such file; UserError when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise UserError(f"{path.name}:1: the file is not UTF-8 text") from None
+    except OSError as error:
+        raise UserError(f"{path.name}:1: the file cannot be read ({error.strerror})") from None
+    return load_yaml(text, path.name)
+
+
+def checked(found: Document, shape: type[Shape]) -> Shape:
+    """*found* as a *shape*; ConfigError with a line for each problem."""
+    if not isinstance(found.data, dict):
+        raise ConfigError([f"{found.name}:1: the file must hold keys and values, first of all `version: 1`"])
+    try:
+        return shape.model_validate(found.data)
+    except ValidationError as error:
+        told = [_told(found, shape, problem) for problem in error.errors(include_url=False)]
+        raise ConfigError([f"{found.name}:{line}: {message}" for line, message in sorted(told)]) from None
+
+
+# Pydantic's words for what the file calls otherwise.
+_SAYS = {
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be keys and values",
+    "model_type": "must be keys and values",
+    "mapping_type": "must be keys and values",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+}
+
+
+def _told(found: Document, shape: type[BaseModel], problem: ErrorDetails) -> tuple[int, str]:
+    """The line of one problem and what is wrong there. What was written stays out: it may be a secret."""
+    place = _real(found.data, problem["loc"])
+    name, where, kind = str(problem["loc"][-1]) if problem["loc"] else "", ".".join(map(str, place)), problem["type"]
+    if kind == "missing":
+        return found.line(place), f"{name!r} is missing"
+    if kind == "extra_forbidden":
+        return found.line(place), _unknown(shape, problem["loc"])
+    said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return found.line(place), f"{where}: {_SAYS.get(kind, said)}"
+
+
+def _real(data: Any, place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The part of *place* that stands in the file: pydantic adds steps of its own, such as a union's branch."""
+    path: list[int | str] = []
+    for step in place:
+        inside = (isinstance(data, dict) and step in data) or (
+            isinstance(data, list) and isinstance(step, int) and step < len(data)
+        )
+        if inside:
+            data = data[step]
+            path.append(step)
+    return tuple(path)
+
+
+def _unknown(shape: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    name = str(place[-1]) if place else ""
+    if name in LATER:
+        return f"{name!r} is not supported in this version"
+    words = _keys(shape, place[:-1])
+    close = nearest(name, words)
+    hint = f"did you mean {close!r}?" if close else f"there is: {', '.join(words)}"
+    return f"unknown key {name!r}; {hint}"
+
+
+def _keys(shape: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at *place*: found by walking the JSON Schema, which knows every nested shape."""
+    schema = shape.model_json_schema()
+    node: Any = schema
+
+    def landed(node: Any) -> Any:
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        return node
+
+    for step in place:
+        node = landed(node)
+        if isinstance(step, int):
+            node = node.get("items", {})
+        else:
+            node = node.get("properties", {}).get(step) or node.get("additionalProperties") or {}
+        if not isinstance(node, dict):
+            return []
+    return sorted(landed(node).get("properties", {}))
+
+
+def _document(folder: Path, name: str, problems: list[str]) -> Document | None:
+    try:
+        return document(folder / name)
+    except (YamlError, UserError) as error:
+        problems.append(str(error))
+        return None
+
+
+def _tried(found: Document, shape: type[Shape], problems: list[str]) -> Shape | None:
+    try:
+        return checked(found, shape)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+
+
+def _part(folder: Path, name: str, shape: type[Shape], problems: list[str]) -> Shape | None:
+    found = _document(folder, name, problems)
+    return None if found is None else _tried(found, shape, problems)
+
+
+def _connection(
+    folder: Path, found: Document, name: str, item: _Connection, env: Mapping[str, str], problems: list[str]
+) -> Connection:
+    def wrong(message: str, *place: str | int) -> None:
+        problems.append(str(found.error(("connections", name, *place), f"connection {name!r}: {message}")))
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        wrong("a name is part of an address: lower-case letters, digits and dashes")
+    listed = isinstance(item.token, list)
+    references = item.token if listed else [item.token]
+    if not 1 <= len(references) <= 2:
+        wrong("give one token, or two while you change it", "token")
+        references = []
+    tokens: list[SecretStr] = []
+    for i, reference in enumerate(references):
+        try:
+            tokens.append(SecretStr(_token(folder, reference, env)))
+        except UserError as error:
+            wrong(str(error), "token", *([i] if listed else []))
+    return Connection(name, item.source, tuple(tokens), item.labels)
+
+
+def _token(folder: Path, reference: Any, env: Mapping[str, str]) -> str:
+    """The token that *reference* points at; UserError, without a word of its content, when there is none."""
+    if not isinstance(reference, dict):
+        raise UserError("a token is never written here; say where it is: {env: NAME} or {file: /path}")
+    if set(reference) not in ({"env"}, {"file"}) or not all(isinstance(value, str) for value in reference.values()):
+        raise UserError("say where the token is: {env: NAME} or {file: /path}")
+    if "env" in reference:
+        where, token = _from_env(reference["env"], env)
+    else:
+        where, token = _from_file(folder / reference["file"])
+    if len(token) < TOKEN_LENGTH:
+        raise UserError(
+            f"the token in {where} has {len(token)} characters; use at least {TOKEN_LENGTH} (openssl rand -hex 24)"
+        )
+    return token
+
+
+def _from_env(name: str, env: Mapping[str, str]) -> tuple[str, str]:
+    # A name that is none is not repeated: somebody may have written the token itself.
+    if not _ENV_NAME.fullmatch(name) or (name not in env and not name.isupper()):
+        raise UserError("env names an environment variable, in capitals: {env: CHECKOUT_TOKEN}")
+    if not env.get(name, "").strip():
+        raise UserError(f"the environment variable {name} is not set")
+    return name, env[name].strip()
+
+
+def _from_file(path: Path) -> tuple[str, str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            token = file.read(4097).strip()
+    except OSError as error:
+        raise UserError(f"the token file {path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"the token file {path} is not UTF-8 text") from None
+    if len(token) > 4096:
+        raise UserError(f"the token file {path} holds more than 4096 characters")
+    return str(path), token

@@ -1,0 +1,156 @@
+"""What incidents need from a chat service, and the nouns that are shown there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from bot.alerts.model import AlertRow
+from bot.incidents.model import Incident, Page, Part, Role
+from bot.kit.errors import BotError
+
+
+class NameTaken(BotError):  # noqa: N818 - a fact about a name, not a fault
+    """A channel of this name exists, perhaps archived."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where an incident is worked on."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A runbook that may help, as a button."""
+
+    runbook: str
+    name: str
+    risk: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything the pinned message shows: a view of state, drawn anew at each change."""
+
+    incident: Incident
+    roles: Sequence[Role] = ()
+    alerts: Sequence[AlertRow] = ()
+    firing: int = 0
+    failed: Sequence[Part] = ()
+    pages: Sequence[Page] = ()
+    offers: Sequence[Offer] = ()
+
+    @property
+    def commander(self) -> str | None:
+        """Who leads, as a chat user id."""
+        return next((role.person for role in self.roles if role.name == "commander"), None)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """The message in the announcement channel, edited in place; in triage it asks whether this is an incident."""
+
+    card: Card
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One line that something happened."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """All alerts have resolved, and the question whether the incident is."""
+
+    incident: Incident
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The incident is resolved; what it took."""
+
+    incident: Incident
+    note: str
+
+
+# Any noun that the chat's views know how to draw.
+Message = Any
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file for a channel."""
+
+    name: str
+    content: bytes
+    title: str
+    comment: str = ""
+
+
+class Chat(Protocol):
+    """A chat service. All raise TemporaryError when the service is away (what was asked may or may not have
+    happened) and PermanentError, with a reason for people, when it refuses.
+    """
+
+    async def create_channel(self, name: str, *, private: bool) -> Channel:
+        """Make a channel; NameTaken if there is one."""
+        ...
+
+    async def find_channel(self, names: Sequence[str], *, since: datetime) -> Channel | None:
+        """A channel of ours by one of *names*, made at or after *since*: what an earlier attempt left behind."""
+        ...
+
+    async def set_topic(self, channel: str, topic: str) -> None:
+        """Replace the topic."""
+        ...
+
+    async def invite(self, channel: str, people: Sequence[str]) -> dict[str, str]:
+        """Bring people (user ids or e-mail addresses) in; those who could not be invited, with the reason."""
+        ...
+
+    async def bookmark(self, channel: str, title: str, url: str) -> None:
+        """Add a link to the channel's bar, unless it is there."""
+        ...
+
+    async def pin(self, channel: str, message: str) -> None:
+        """Pin a message; nothing happens if it is pinned."""
+        ...
+
+    async def post(self, channel: str, message: Message, *, key: str) -> str:
+        """Say something; returns the message's id. *key* is kept with it, invisible, for `find_post`."""
+        ...
+
+    async def find_post(self, channel: str, key: str, *, since: datetime) -> str | None:
+        """The id of the message that was posted under *key*, if it exists."""
+        ...
+
+    async def edit(self, channel: str, message_id: str, message: Message) -> None:
+        """Draw a message anew."""
+        ...
+
+    async def upload(self, channel: str, upload: Upload) -> str:
+        """Share a file; returns its id."""
+        ...
+
+    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
+        """The id of a file of that name shared there by us."""
+        ...
+
+    async def announcement_channel(self) -> str:
+        """The id of the channel where incidents are announced."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an incident appears in the chat: set by the operator."""
+
+    prefix: str = "inc"
+    announce: bool = True
+    invite: Sequence[str] = field(default_factory=tuple)
+    public_url: str | None = None

@@ -1,0 +1,706 @@
+"""Alerts become rows: every request that came in meanwhile is stored in one short transaction, then answered.
+
+What is new opens an incident or joins one, what repeats only counts. One such transaction runs at a time, whoever
+runs it: SQLite has one writer anyway, on Postgres an advisory lock makes it so. No two can then see the same alert as
+new, and the lock is held for milliseconds however many requests a transaction carries.
+"""
+
+import asyncio
+import hashlib
+import zlib
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import SQLModel, col
+
+from bot.alerts import dedupe, routing
+from bot.alerts.dedupe import Outcome, Stored
+from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery, Episode
+from bot.alerts.routing import Open, Routes
+from bot.catalog.config import Service
+from bot.engine import Engine, Tx
+from bot.incidents import timeline
+from bot.incidents.model import Counter, Incident, Kind, Status
+from bot.incidents.timeline import React
+from bot.kit.clock import Clock
+from bot.kit.db import insert_for, unavailable
+from bot.kit.errors import TemporaryError
+from bot.kit.ids import new_id
+from bot.kit.tasks import spawn
+
+log = structlog.get_logger()
+
+BATCH, BATCH_ALERTS = 200, 5_000  # deliveries and alerts in one transaction
+QUEUE, QUEUE_BYTES = 2_000, 128 * 1024 * 1024
+ANSWER_SECONDS = 20.0  # after that the sender is told to try again, which does no harm
+KEPT = 256 * 1024  # bytes of a body that are kept
+CHUNK = 400  # values in one IN list
+LOCK = 0x746F6373  # "tocs": the advisory lock's number
+
+T = TypeVar("T")
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One authenticated request, parsed."""
+
+    connection: str
+    source: str
+    body: bytes
+    alerts: tuple[Alert, ...]
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a request: for each alert its dedup key, the outcome, and the incident it belongs to."""
+
+    delivery_id: str
+    results: list[tuple[str, str, str | None]]
+
+
+@dataclass
+class _Waiting:
+    incoming: Incoming
+    delivery_id: str
+    answer: asyncio.Future[Receipt]
+
+
+@dataclass
+class _Known:
+    """An alert as this transaction knows it: what is stored, and what was made of it since."""
+
+    id: str
+    key: Key
+    source: str
+    dedup_key: str
+    state: AlertState
+    starts_at: datetime
+    ends_at: datetime | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    episode_id: str
+    title: str = ""
+    severity: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    url: str | None = None
+    seen: int = 0
+    episode: int = 1
+    incident_id: str | None = None
+    incident: int | None = None
+    fresh: bool = False
+    seen_again: bool = False
+    changed: bool = False
+
+    @property
+    def reference(self) -> str | None:
+        return None if self.incident is None else f"INC-{self.incident}"
+
+
+@dataclass
+class _Case:
+    """One alert of one request, and what was decided about it."""
+
+    alert: Alert
+    delivery: _Waiting
+    known: _Known
+    decision: dedupe.Decision
+    episode_id: str
+    at: datetime
+    before: str | None = None
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        self.said = self.said or str(self.decision.outcome)
+
+
+@dataclass
+class _Open:
+    """An open incident that alerts can join."""
+
+    id: str
+    number: int
+    severity: str
+
+
+class Intake:
+    """Stores what senders send. Made once per process; `accept` may be called from any number of requests."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        react: React,
+        routes: Callable[[], Routes],
+        clock: Clock,
+        services: Callable[[], Mapping[str, Service]] = dict,
+    ) -> None:
+        self._engine = engine
+        self._react = react
+        self._routes = routes
+        self._clock = clock
+        self._services = services
+        self._queue: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    async def accept(self, incoming: Incoming) -> Receipt:
+        """Store *incoming*; returns when it is committed.
+
+        Raises TemporaryError when it cannot be stored now. It may then have been stored all the same, and sending
+        it again is harmless.
+        """
+        if self._stopped:
+            raise TemporaryError("Tocsin is stopping")
+        if len(self._queue) >= QUEUE or self._bytes + len(incoming.body) > QUEUE_BYTES:
+            raise TemporaryError("too many alerts are waiting to be stored")
+        waiting = _Waiting(incoming, new_id(), asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._bytes += len(incoming.body)
+        if self._writer is None:
+            self._writer = spawn(self._drain(), name="intake.writer")
+        try:
+            await asyncio.wait((waiting.answer,), timeout=ANSWER_SECONDS)
+            if not waiting.answer.done():
+                raise TemporaryError("the database did not answer in time")
+            return waiting.answer.result()
+        finally:
+            waiting.answer.cancel()  # nobody waits any more: what is still queued is not written
+
+    async def stop(self) -> None:
+        """Refuse what comes now, finish what has come."""
+        self._stopped = True
+        if self._writer is not None:
+            await asyncio.wait((self._writer,))
+
+    async def _drain(self) -> None:
+        """Write until nothing waits. What comes in during one transaction is the next one's batch."""
+        try:
+            while batch := self._next():
+                await self._write(batch)
+        finally:
+            self._writer = None
+
+    def _next(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        alerts = 0
+        while self._queue and len(batch) < BATCH and alerts < BATCH_ALERTS:
+            waiting = self._queue.popleft()
+            self._bytes -= len(waiting.incoming.body)
+            if not waiting.answer.done():
+                batch.append(waiting)
+                alerts += len(waiting.incoming.alerts)
+        return batch
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        """One transaction; if something in it is bad, each request by itself, so that it fails alone."""
+        try:
+            async with self._engine.transaction() as tx:
+                receipts = await self._store(tx, batch)
+        except Exception as error:  # whatever it is, it is the answer to those who wait
+            if unavailable(error):
+                reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+                log.warning("intake.unavailable", deliveries=len(batch), reason=reason[0] if reason else "")
+                for waiting in batch:
+                    _fail(waiting, TemporaryError("the database did not answer"))
+            elif len(batch) > 1:
+                log.warning("intake.one_by_one", deliveries=len(batch), reason=type(error).__name__)
+                for waiting in batch:
+                    await self._write([waiting])
+            else:
+                log.error("intake.failed", delivery=batch[0].delivery_id, exc_info=error)
+                _fail(batch[0], error)
+            return
+        for waiting, receipt in zip(batch, receipts, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(receipt)
+
+    async def _store(self, tx: Tx, batch: list[_Waiting]) -> list[Receipt]:
+        return await _Transaction(
+            tx=tx,
+            connection=await tx.session.connection(),
+            react=self._react,
+            routes=self._routes(),
+            services=self._services(),
+            now=self._clock(),
+        ).run(batch)
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)
+
+
+@dataclass
+class _Transaction:
+    """What one transaction knows and is going to write, in the order in which it happens."""
+
+    tx: Tx
+    connection: AsyncConnection
+    react: React
+    routes: Routes
+    services: Mapping[str, Service]
+    now: datetime
+    known: dict[Key, _Known] = field(default_factory=dict)
+    groups: dict[str, _Open] = field(default_factory=dict)
+    episodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ended: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
+
+    async def run(self, batch: list[_Waiting]) -> list[Receipt]:
+        await self._alone()
+        await self._look_up({(w.incoming.connection, a.fingerprint) for w in batch for a in w.incoming.alerts})
+        cases = [self._judge(waiting, alert) for waiting in batch for alert in waiting.incoming.alerts]
+        await self._place([case for case in cases if case.decision.outcome in (Outcome.NEW, Outcome.NEW_EPISODE)])
+        await self._write_alerts()
+        for case in cases:
+            if case.decision.outcome is Outcome.RESOLVE:
+                self._resolved(case)
+        for event in self.events:
+            await event()
+        await self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
+        for some in _chunks(sorted(self.stale), CHUNK):
+            await self.connection.execute(_TOUCHED, {"ids": list(some)})
+        receipts = [Receipt(waiting.delivery_id, []) for waiting in batch]
+        by_id = {receipt.delivery_id: receipt for receipt in receipts}
+        for case in cases:
+            by_id[case.delivery.delivery_id].results.append((case.alert.dedup_key, case.said, case.known.reference))
+        await self._write_deliveries(batch, receipts)
+        return receipts
+
+    # What is known ------------------------------------------------------------------------------------------------
+
+    async def _alone(self) -> None:
+        if self.connection.dialect.name == "sqlite":
+            return  # it began with BEGIN IMMEDIATE
+        # A process that hangs in here must not stop the others: the server ends its transaction.
+        await self.connection.execute(
+            sa.text(
+                "select set_config('lock_timeout', '10s', true), "
+                "set_config('idle_in_transaction_session_timeout', '15s', true)"
+            )
+        )
+        await self.connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
+
+    async def _look_up(self, keys: Iterable[Key]) -> None:
+        asked: dict[str, list[str]] = {}
+        for connection, fingerprint in sorted(keys):
+            asked.setdefault(connection, []).append(fingerprint)
+        for connection, fingerprints in asked.items():
+            for some in _chunks(fingerprints, CHUNK):
+                rows = await self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(some)})
+                for row in rows:
+                    values = dict(row._mapping)
+                    key = (connection, values.pop("fingerprint"))
+                    values["episode"] = values["episode"] or 1
+                    self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
+
+    # What is decided ----------------------------------------------------------------------------------------------
+
+    def _judge(self, waiting: _Waiting, alert: Alert) -> _Case:
+        """Compare one alert with what is known, and remember what it changes for the next one."""
+        incoming = waiting.incoming
+        received = incoming.received_at
+        key = (incoming.connection, alert.fingerprint)
+        stored = self.known.get(key)
+        decision = dedupe.decide(Stored(stored.state, stored.starts_at, stored.ends_at) if stored else None, alert)
+        known = stored or self._new(key, incoming, alert)
+        before, happened = None, alert.ends_at
+        match decision.outcome:
+            case Outcome.NEW:
+                happened = alert.starts_at
+                self._describe(known, alert, received)
+                self._begin(known, waiting, decision)
+            case Outcome.NEW_EPISODE:
+                happened, before = alert.starts_at, known.reference
+                self._again(known, alert.starts_at or received)
+                self._describe(known, alert, received)
+                self._begin(known, waiting, decision)
+            case Outcome.REPEAT:
+                if known.state is not AlertState.FIRING:
+                    known.state, known.changed = AlertState.FIRING, True
+                self._describe(known, alert, received)
+            case Outcome.RESOLVE:
+                self._end(known, max(alert.ends_at or received, known.starts_at), received)
+            case Outcome.ORPHAN_RESOLVE if stored is None:
+                self._describe(known, alert, received)
+                self._begin(known, waiting, decision)
+            case Outcome.ORPHAN_RESOLVE:
+                known.ends_at, known.changed = alert.ends_at, True
+        return _Case(alert, waiting, known, decision, known.episode_id, min(happened or received, received), before)
+
+    def _new(self, key: Key, incoming: Incoming, alert: Alert) -> _Known:
+        resolved = alert.status is AlertStatus.RESOLVED
+        ends_at = (alert.ends_at or incoming.received_at) if resolved else None
+        starts_at = alert.starts_at or ends_at or incoming.received_at
+        state = AlertState.RESOLVED if resolved else AlertState.FIRING
+        known = _Known(
+            id=new_id(),
+            key=key,
+            source=incoming.source,
+            dedup_key=alert.dedup_key,
+            state=state,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            first_seen_at=incoming.received_at,
+            last_seen_at=incoming.received_at,
+            episode_id=new_id(),
+            fresh=True,
+        )
+        self.known[key] = known
+        return known
+
+    def _again(self, known: _Known, starts_at: datetime) -> None:
+        if known.state is not AlertState.RESOLVED:
+            self.ended.append({"_id": known.episode_id, "_ends_at": starts_at})
+        known.state, known.starts_at, known.ends_at = AlertState.FIRING, starts_at, None
+        known.episode_id, known.episode, known.changed = new_id(), known.episode + 1, True
+
+    def _describe(self, known: _Known, alert: Alert, received: datetime) -> None:
+        severity = str(routing.severity(alert, self.routes))
+        newest = (alert.title, severity, alert.labels, alert.annotations, alert.url)
+        if newest != (known.title, known.severity, known.labels, known.annotations, known.url):
+            known.title, known.severity, known.labels, known.annotations, known.url = newest
+            known.changed = True
+        known.seen += 1
+        known.seen_again = True
+        known.last_seen_at = max(known.last_seen_at, received)
+
+    def _begin(self, known: _Known, waiting: _Waiting, decision: dedupe.Decision) -> None:
+        self.episodes[known.episode_id] = {
+            "id": known.episode_id,
+            "alert_id": known.id,
+            "number": known.episode,
+            "starts_at": known.starts_at,
+            "ends_at": known.ends_at,
+            "incident_id": None,
+            "delivery_id": waiting.delivery_id,
+            "decision": decision.reason,
+        }
+
+    def _end(self, known: _Known, ends_at: datetime, received: datetime) -> None:
+        known.state, known.ends_at, known.changed = AlertState.RESOLVED, ends_at, True
+        known.last_seen_at = max(known.last_seen_at, received)
+        self.ended.append({"_id": known.episode_id, "_ends_at": ends_at})
+
+    # Which incident -----------------------------------------------------------------------------------------------
+
+    async def _place(self, cases: list[_Case]) -> None:
+        """Give every new episode its incident: the open one of its group, a new one, or none."""
+        routed = [(case, routing.route(case.alert, self.routes, connection=case.known.key[0])) for case in cases]
+        wanted = sorted({route.group_key for _, route in routed if route.open is not Open.NEVER})
+        for some in _chunks(wanted, CHUNK):
+            await self._look_up_groups(some)
+        for case, route in routed:
+            if route.open is Open.NEVER:
+                case.said = "stored"
+                case.known.incident_id = case.known.incident = None
+                continue
+            joined = self.groups.get(route.group_key) or await self._open(case, route)
+            if joined is None:  # somebody reopened one of the same group a moment ago
+                await self._look_up_groups([route.group_key])
+                joined = self.groups[route.group_key]
+            if case.said not in ("opened", "suggested"):
+                self._attach(case, route, joined)
+            self._link(case, joined)
+
+    async def _look_up_groups(self, keys: Sequence[str]) -> None:
+        query = (
+            sa.select(col(Incident.id), col(Incident.number), col(Incident.severity), col(Incident.group_key))
+            .where(col(Incident.group_key).in_(keys), col(Incident.is_open).is_(True))
+            .order_by(col(Incident.id))
+            .with_for_update()  # a person may be closing it right now
+        )
+        for row in await self.connection.execute(query):
+            self.groups[row.group_key] = _Open(row.id, row.number, row.severity)
+
+    async def _open(self, case: _Case, route: routing.Decision) -> _Open | None:
+        """A new incident; None when there is an open one of this group after all."""
+        counter = sa.select(col(Counter.value)).where(col(Counter.name) == "incident").with_for_update()
+        number = int((await self.connection.execute(counter)).scalar_one()) + 1
+        suggested = route.open is Open.SUGGEST
+        service = self.services.get(route.service or "")
+        values = Incident(
+            id=new_id(),
+            number=number,
+            title=case.alert.title,
+            severity=route.severity,
+            status=Status.TRIAGE if suggested else Status.INVESTIGATING,
+            kind=Kind.STANDARD,
+            private=route.private,
+            service=route.service,
+            route=route.route,
+            group_key=route.group_key,
+            runbooks=list(dict.fromkeys([*route.runbooks, *(service.runbooks if service else ())])),
+            team=service.owner if service else None,
+            detected_at=case.at,
+            opened_at=case.delivery.incoming.received_at,
+        ).model_dump()
+        added = await self.connection.execute(
+            insert_for(self.connection, _table(Incident))
+            .values(**values)
+            .on_conflict_do_nothing(index_elements=["group_key"], index_where=_IS_OPEN[self.connection.dialect.name])
+        )
+        if not added.rowcount:
+            return None
+        await self.connection.execute(sa.update(Counter).where(col(Counter.name) == "incident").values(value=number))
+        found = _Open(values["id"], number, route.severity)
+        self.groups[route.group_key] = found
+        case.said = "suggested" if suggested else "opened"
+        text = f"INC-{number} {case.said} by an alert: {case.alert.title}"
+        self._event(found.id, f"incident.{case.said}", text, case, self._data(case, route, found), once="first")
+        return found
+
+    def _attach(self, case: _Case, route: routing.Decision, joined: _Open) -> None:
+        again = case.decision.outcome is Outcome.NEW_EPISODE and case.known.incident_id == joined.id
+        text = f"{'Alert fires again' if again else 'Alert joined'}: {case.alert.title}"
+        self._event(joined.id, "alert.attached", text, case, self._data(case, route, joined), once=case.episode_id)
+        self.stale.add(joined.id)
+        case.said = "attached"
+
+    def _link(self, case: _Case, joined: _Open) -> None:
+        case.known.incident_id, case.known.incident, case.known.changed = joined.id, joined.number, True
+        self.episodes[case.episode_id]["incident_id"] = joined.id
+
+    def _data(self, case: _Case, route: routing.Decision, incident: _Open) -> dict[str, Any]:
+        before = case.before if case.before != f"INC-{incident.number}" else None
+        return {
+            **_facts(case),
+            "source": "alert",
+            "service": route.service,
+            "route": route.route,
+            "routed": route.reason,
+            "severity": route.severity,
+            "level": str(route.level),
+            # Worse than the incident: said, not done. People decide how bad an incident is.
+            "worse": route.severity < incident.severity,
+            "private": route.private,
+            **({"before": before, "note": f"happened before: {before}"} if before else {}),
+        }
+
+    # What has ended -----------------------------------------------------------------------------------------------
+
+    def _resolved(self, case: _Case) -> None:
+        case.said = "resolved"
+        if case.known.incident_id is None:
+            return
+        text = f"Alert resolved: {case.known.title}"
+        data = {**_facts(case), "title": case.known.title, "level": case.known.severity}
+        self._event(case.known.incident_id, "alert.resolved", text, case, data, once=case.episode_id)
+        self.stale.add(case.known.incident_id)
+
+    async def _cleared(self, cases: list[_Case]) -> None:
+        """Say so when the last firing alert of an open incident has resolved."""
+        last = {case.known.incident_id: case for case in cases if case.known.incident_id}
+        for some in _chunks(sorted(key for key in last if key), CHUNK):
+            for (incident_id,) in await self.connection.execute(_CLEARED, {"ids": list(some)}):
+                case = last[incident_id]
+                await timeline.record(
+                    self.tx,
+                    self.react,
+                    incident_id,
+                    "alerts.cleared",
+                    "Every alert of this incident has resolved",
+                    now=self.now,
+                    at=case.at,
+                    data={"alert": case.known.id, "episode": case.episode_id},
+                    once=case.episode_id,
+                )
+
+    def _event(self, incident_id: str, kind: str, text: str, case: _Case, data: dict[str, Any], *, once: str) -> None:
+        """Events wait until the rows they speak of are written."""
+        self.events.append(
+            lambda: timeline.record(
+                self.tx, self.react, incident_id, kind, text, now=self.now, at=case.at, data=data, once=once
+            )
+        )
+
+    # What is written ----------------------------------------------------------------------------------------------
+
+    async def _write_alerts(self) -> None:
+        fresh = [known for known in self.known.values() if known.fresh]
+        changed = [known for known in self.known.values() if known.changed and not known.fresh]
+        again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
+        await self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
+        await self._many(_CHANGED, [_bound(known) for known in changed])
+        await self._many(
+            _SEEN, [{"_id": known.id, "_seen": known.seen, "_last_seen_at": known.last_seen_at} for known in again]
+        )
+        await self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
+        await self._many(_ENDED, self.ended)
+
+    async def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
+        rows = []
+        for waiting, receipt in zip(batch, receipts, strict=True):
+            incoming = waiting.incoming
+            detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
+            if len(incoming.body) > KEPT:
+                detail["cut"] = KEPT
+            rows.append(
+                {
+                    "id": waiting.delivery_id,
+                    "connection": incoming.connection,
+                    "source": incoming.source,
+                    "received_at": incoming.received_at,
+                    "sha256": hashlib.sha256(incoming.body).hexdigest(),
+                    "body": zlib.compress(incoming.body[:KEPT], 1),
+                    "size": len(incoming.body),
+                    "alerts": len(incoming.alerts),
+                    "outcome": "stored",
+                    "detail": detail,
+                }
+            )
+        await self._many(sa.insert(_table(Delivery)), rows)
+
+    async def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            await self.connection.execute(statement, rows)
+
+
+def _table(model: type[SQLModel]) -> sa.Table:
+    found = sa.inspect(model).local_table
+    if not isinstance(found, sa.Table):
+        raise TypeError(f"{model.__name__} is not one table")
+    return found
+
+
+_IS_OPEN = {"sqlite": sa.text("is_open = 1"), "postgresql": sa.text("is_open")}
+
+_ALERTS = (
+    sa.select(
+        col(AlertRow.id),
+        col(AlertRow.source),
+        col(AlertRow.fingerprint),
+        col(AlertRow.dedup_key),
+        col(AlertRow.state),
+        col(AlertRow.starts_at),
+        col(AlertRow.ends_at),
+        col(AlertRow.first_seen_at),
+        col(AlertRow.last_seen_at),
+        col(AlertRow.episode_id),
+        col(AlertRow.title),
+        col(AlertRow.severity),
+        col(AlertRow.labels),
+        col(AlertRow.annotations),
+        col(AlertRow.url),
+        col(AlertRow.seen),
+        col(AlertRow.incident_id),
+        col(Episode.number).label("episode"),
+        col(Incident.number).label("incident"),
+    )
+    .outerjoin(Episode, col(Episode.id) == col(AlertRow.episode_id))
+    .outerjoin(Incident, col(Incident.id) == col(AlertRow.incident_id))
+    .where(
+        col(AlertRow.connection) == sa.bindparam("connection"),
+        col(AlertRow.fingerprint).in_(sa.bindparam("fingerprints", expanding=True)),
+    )
+)
+
+_SEEN = (
+    sa.update(_table(AlertRow))
+    .where(_table(AlertRow).c.id == sa.bindparam("_id"))
+    .values(seen=sa.bindparam("_seen"), last_seen_at=sa.bindparam("_last_seen_at"))
+)
+
+# Everything that may change; the identity and the first time do not.
+_CHANGING = (
+    "state",
+    "title",
+    "severity",
+    "labels",
+    "annotations",
+    "url",
+    "starts_at",
+    "ends_at",
+    "last_seen_at",
+    "seen",
+    "episode_id",
+    "incident_id",
+)
+
+_CHANGED = (
+    sa.update(_table(AlertRow))
+    .where(_table(AlertRow).c.id == sa.bindparam("_id"))
+    .values({name: sa.bindparam(f"_{name}") for name in _CHANGING})
+)
+
+_ENDED = (
+    sa.update(_table(Episode))
+    .where(_table(Episode).c.id == sa.bindparam("_id"))
+    .values(ends_at=sa.bindparam("_ends_at"))
+)
+
+_CLEARED = (
+    sa.select(col(Incident.id))
+    .where(
+        col(Incident.id).in_(sa.bindparam("ids", expanding=True)),
+        col(Incident.is_open).is_(True),
+        ~sa.exists().where(
+            col(AlertRow.incident_id) == col(Incident.id), col(AlertRow.state) == str(AlertState.FIRING)
+        ),
+    )
+    .order_by(col(Incident.id))
+)
+
+
+# timeline.touch, for many at once.
+_TOUCHED = (
+    sa.update(_table(Incident))
+    .where(_table(Incident).c.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(revision=_table(Incident).c.revision + 1)
+)
+
+
+def _row(known: _Known) -> dict[str, Any]:
+    """A new row."""
+    return {
+        "id": known.id,
+        "connection": known.key[0],
+        "source": known.source,
+        "fingerprint": known.key[1],
+        "dedup_key": known.dedup_key,
+        "first_seen_at": known.first_seen_at,
+        **{name: _plain(known, name) for name in _CHANGING},
+    }
+
+
+def _bound(known: _Known) -> dict[str, Any]:
+    """The values of `_CHANGED`."""
+    return {"_id": known.id, **{f"_{name}": _plain(known, name) for name in _CHANGING}}
+
+
+def _plain(known: _Known, name: str) -> Any:
+    value = getattr(known, name)
+    return dict(value) if isinstance(value, Mapping) else str(value) if isinstance(value, AlertState) else value
+
+
+def _facts(case: _Case) -> dict[str, Any]:
+    """What the timeline keeps of an alert."""
+    alert = case.alert
+    return {
+        "alert": case.known.id,
+        "episode": case.episode_id,
+        "title": alert.title,
+        "connection": case.known.key[0],
+        "sender": case.known.source,
+        "fingerprint": case.known.key[1],
+        "labels": dict(alert.labels),
+        "url": alert.url or case.known.url,
+        "runbook_url": alert.runbook_url,
+        "reason": case.decision.reason,
+        "delivery": case.delivery.delivery_id,
+    }
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

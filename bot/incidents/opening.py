@@ -1,0 +1,415 @@
+"""From a decision to a furnished channel: what the bot does in the chat for an incident, step by step, resumable."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from bot.alerts.model import AlertRow
+from bot.engine import Engine
+from bot.incidents import lifecycle, parts, roles, timeline
+from bot.incidents.chat import Announcement, Card, Chat, Cleared, Closing, Look, Message, NameTaken, Notice, Offer
+from bot.incidents.model import Incident, Page, Part, Status, TimelineEvent
+from bot.incidents.pager import PageRequest
+from bot.incidents.parts import DONE, FAILED, Parts
+from bot.incidents.timeline import React
+from bot.kit.clock import Clock
+from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.ids import derived_id
+from bot.kit.text import clip, one_line, slug
+
+log = structlog.get_logger()
+
+CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
+    "channel",
+    "topic",
+    "invites",
+    "bookmark",
+    "card",
+    "pin",
+    "announcement",
+)
+
+# Which runbooks may help with an incident that has these alerts: given by app.build(), since runs lie above.
+Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
+
+
+class Locks:
+    """One lock for each incident, so that two workflows of this process do not draw the same message at once."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._users: dict[str, int] = defaultdict(int)
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> Any:
+        """Wait for *key* and hold it."""
+        self._users[key] += 1
+        try:
+            async with self._locks[key]:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
+
+
+@dataclass
+class Opening:
+    """The workflows around an incident's channel. Each may run again after a crash: what is there is left alone."""
+
+    engine: Engine
+    react: React
+    chat: Chat
+    pager: ModuleType
+    look: Look
+    offers: Offers
+    clock: Clock
+    opened: Callable[[str, str], None] = lambda channel, incident_id: None
+    locks: Locks = field(default_factory=Locks)
+
+    def __post_init__(self) -> None:
+        self.parts = Parts(self.engine, self.react, self.clock)
+
+    # -- workflows --------------------------------------------------------------------------------------------
+
+    async def open(self, incident_id: str) -> None:
+        """Channel first; then topic, people, bookmark, card and announcement side by side."""
+        async with self.locks.hold(incident_id):
+            structlog.contextvars.bind_contextvars(incident=incident_id)
+            card = await self._card(incident_id)
+            if card.incident.status == Status.TRIAGE:
+                await self._together([self._announce(incident_id)])
+                return
+            await self._channel(card.incident)
+            await self._furnish(incident_id)
+
+    async def refresh(self, incident_id: str) -> None:
+        """Draw card, announcement and topic as things stand; several changes make one edit."""
+        async with self.locks.hold(incident_id):
+            structlog.contextvars.bind_contextvars(incident=incident_id)
+            found = await self._parts(incident_id)
+            card = await self._card(incident_id)
+            stale = [
+                part
+                for name in (CARD, ANNOUNCEMENT, TOPIC)
+                if (part := found.get(name)) and part.state == DONE and part.shown < card.incident.revision
+            ]
+            await self._together([self._redraw(part, card) for part in stale])
+
+    async def page(self, incident_id: str, number: int) -> None:
+        """Wake somebody, and write down what the pager said about it."""
+        card = await self._card(incident_id)
+        incident = card.incident
+        row = derived_id("page", incident_id, number)
+        if any(page.id == row for page in card.pages):
+            return
+        request = PageRequest(
+            reference=incident.reference,
+            title=incident.title,
+            severity=incident.severity,
+            service=incident.service,
+            dedup_key=f"tocsin-{incident.id}",
+            url=self.look.public_url,
+        )
+        try:
+            result = await self.pager.page(request)
+            outcome, detail = result.outcome, result.detail
+        except PermanentError as error:
+            outcome, detail = "failed", str(error)
+        name = self.pager.__name__.rpartition(".")[2]
+        now = self.clock()
+        async with self.engine.transaction() as tx:
+            tx.session.add(
+                Page(id=row, incident_id=incident_id, number=number, pager=name, outcome=outcome, detail=detail, at=now)
+            )
+            await tx.session.flush()
+            await timeline.touch(tx.session, incident_id)
+            await timeline.record(
+                tx,
+                self.react,
+                incident_id,
+                f"page.{outcome}",
+                detail,
+                now=now,
+                actor="bot",
+                data={"pager": name, "number": number, "detail": detail},
+                once=str(number),
+            )
+
+    async def notify(self, incident_id: str, event_id: str) -> None:
+        """Tell the channel what happened."""
+        async with self.engine.db.read() as session:
+            event = await session.get(TimelineEvent, event_id)
+            incident = await lifecycle.find(session, incident_id)
+        if event is None or incident.channel is None:
+            return  # without a channel there is nobody to tell; the card of the channel shows it when it opens
+        message = said(incident, event)
+        if message is not None:
+            await self.say(incident, f"notice:{event_id}", message)
+
+    async def say(self, incident: Incident, name: str, message: Message) -> str | None:
+        """Post *message* once under *name*; its id, or None if the chat refuses it."""
+        channel = incident.channel
+        if channel is None:
+            return None
+        part = (await self.parts.begin(incident.id, [name]))[name]
+        key = f"{incident.id}:{name}"
+
+        async def make() -> parts.Result:
+            return {"ts": await self.chat.post(channel, message, key=key)}
+
+        async def find() -> parts.Result | None:
+            ts = await self.chat.find_post(channel, key, since=incident.opened_at)
+            return {"ts": ts} if ts else None
+
+        made = await self.parts.make(part, make, find, quiet=True)
+        return made["ts"] if made else None
+
+    # -- the parts --------------------------------------------------------------------------------------------
+
+    async def _channel(self, incident: Incident) -> None:
+        part = (await self.parts.begin(incident.id, [CHANNEL]))[CHANNEL]
+        if part.state == DONE:
+            self.opened(part.result["id"], incident.id)
+            return
+        names = channel_names(incident, self.look.prefix)
+
+        async def make() -> parts.Result:
+            for name in names:
+                try:
+                    made = await self.chat.create_channel(name, private=incident.private)
+                except NameTaken:
+                    continue
+                return {"id": made.id, "name": made.name}
+            raise PermanentError(f"the names {', '.join(names)} are all taken")
+
+        async def find() -> parts.Result | None:
+            found = await self.chat.find_channel(names, since=incident.opened_at)
+            return {"id": found.id, "name": found.name} if found else None
+
+        made = await self.parts.make(part, make, find)
+        if made is None:
+            return
+        now = self.clock()
+        async with self.engine.transaction() as tx:
+            await tx.session.execute(
+                sa.update(Incident)
+                .where(col(Incident.id) == incident.id)
+                .values(channel=made["id"], channel_name=made["name"])
+            )
+            await timeline.record(
+                tx,
+                self.react,
+                incident.id,
+                "channel.opened",
+                f"Channel #{made['name']} opened",
+                now=now,
+                actor="bot",
+                data={"channel": made["id"], "name": made["name"]},
+                once="channel",
+            )
+        self.opened(made["id"], incident.id)
+
+    async def _furnish(self, incident_id: str) -> None:
+        card = await self._card(incident_id)
+        incident, channel = card.incident, card.incident.channel
+        if channel is None:
+            await self._together([self._announce(incident_id)])
+            return
+        people = list(dict.fromkeys([*([incident.declared_by] if incident.declared_by else []), *self.look.invite]))
+        link = bookmark(card.alerts)
+        names = [TOPIC, CARD, PIN, *([INVITES] if people else []), *([BOOKMARK] if link else [])]
+        found = await self.parts.begin(incident_id, names)
+        key = f"{incident_id}:card"
+
+        async def set_topic() -> parts.Result:
+            await self.chat.set_topic(channel, topic(card))
+            return {"text": topic(card)}
+
+        async def invite() -> parts.Result:
+            refused = await self.chat.invite(channel, people)
+            if refused:
+                raise PermanentError("; ".join(f"{who}: {why}" for who, why in refused.items()))
+            return {"people": people}
+
+        async def add_bookmark() -> parts.Result:
+            title, url = link or ("", "")
+            await self.chat.bookmark(channel, title, url)
+            return {"url": url}
+
+        async def post_card() -> parts.Result:
+            return {"ts": await self.chat.post(channel, card, key=key)}
+
+        async def find_card() -> parts.Result | None:
+            ts = await self.chat.find_post(channel, key, since=incident.opened_at)
+            return {"ts": ts} if ts else None
+
+        async def show_card() -> None:
+            made = await self.parts.make(found[CARD], post_card, find_card)
+            if made is None:
+                return
+            if found[CARD].shown < incident.revision:
+                await self.parts.shown(incident_id, CARD, incident.revision)
+
+            async def pin() -> parts.Result:
+                await self.chat.pin(channel, made["ts"])
+                return {}
+
+            await self.parts.make(found[PIN], pin)
+
+        work: list[Awaitable[Any]] = [
+            self.parts.make(found[TOPIC], set_topic),
+            show_card(),
+            self._announce(incident_id),
+        ]
+        if people:
+            work.append(self.parts.make(found[INVITES], invite))
+        if link:
+            work.append(self.parts.make(found[BOOKMARK], add_bookmark))
+        await self._together(work)
+        await self._catch_up(incident_id)
+
+    async def _announce(self, incident_id: str) -> None:
+        card = await self._card(incident_id)
+        incident = card.incident
+        if incident.private or not self.look.announce or incident.kind != "standard":
+            return
+        place = await self.chat.announcement_channel()
+        part = (await self.parts.begin(incident_id, [ANNOUNCEMENT]))[ANNOUNCEMENT]
+        key = f"{incident_id}:announcement"
+        fresh = part.state != DONE
+
+        async def make() -> parts.Result:
+            return {"channel": place, "ts": await self.chat.post(place, Announcement(card), key=key)}
+
+        async def find() -> parts.Result | None:
+            ts = await self.chat.find_post(place, key, since=incident.detected_at)
+            return {"channel": place, "ts": ts} if ts else None
+
+        made = await self.parts.make(part, make, find)
+        if made is not None and fresh:
+            await self.parts.shown(incident_id, ANNOUNCEMENT, incident.revision)
+
+    async def _catch_up(self, incident_id: str) -> None:
+        """What changed while the parts were being made is drawn now."""
+        found = await self._parts(incident_id)
+        card = await self._card(incident_id)
+        stale = [
+            part
+            for name in (CARD, ANNOUNCEMENT)
+            if (part := found.get(name)) and part.state == DONE and part.shown < card.incident.revision
+        ]
+        await self._together([self._redraw(part, card) for part in stale])
+
+    async def _redraw(self, part: Part, card: Card) -> None:
+        incident = card.incident
+        result = None
+        try:
+            if part.name == TOPIC:
+                if incident.channel and part.result.get("text") != topic(card):  # each change is a message to everyone
+                    await self.chat.set_topic(incident.channel, topic(card))
+                    result = {"text": topic(card)}
+            elif part.name == CARD and incident.channel:
+                await self.chat.edit(incident.channel, part.result["ts"], card)
+            elif part.name == ANNOUNCEMENT:
+                await self.chat.edit(part.result["channel"], part.result["ts"], Announcement(card))
+        except PermanentError as error:
+            # A deleted message or an archived channel: the state is safe in the database, so this is only logged.
+            log.warning("part.not_redrawn", part=part.name, reason=str(error))
+        await self.parts.shown(incident.id, part.name, incident.revision, result)
+
+    async def _together(self, work: Iterable[Awaitable[Any]]) -> None:
+        """Do it all side by side; what fails does not stop the rest, and is raised when all have ended."""
+        ended = await asyncio.gather(*work, return_exceptions=True)
+        failures = [end for end in ended if isinstance(end, BaseException)]
+        lasting = [end for end in failures if not isinstance(end, TemporaryError)]
+        if failures:
+            raise (lasting or failures)[0]
+
+    # -- what there is ----------------------------------------------------------------------------------------
+
+    async def _card(self, incident_id: str) -> Card:
+        async with self.engine.db.read() as session:
+            return await card_of(session, incident_id, self.offers)
+
+    async def _parts(self, incident_id: str) -> dict[str, Part]:
+        names = (CARD, ANNOUNCEMENT, TOPIC)
+        query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.name).in_(names))
+        async with self.engine.db.read() as session:
+            return {part.name: part for part in await session.scalars(query)}
+
+
+async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Card:
+    """The state of an incident as its card shows it."""
+    incident = await lifecycle.find(session, incident_id)
+    alerts = await lifecycle.alerts(session, incident_id, limit=20)
+    failed = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.state) == FAILED)
+    pages = sa.select(Page).where(col(Page.incident_id) == incident_id).order_by(col(Page.number))
+    return Card(
+        incident=incident,
+        roles=await roles.held(session, incident_id),
+        alerts=alerts,
+        firing=await lifecycle.firing(session, incident_id),
+        failed=list(await session.scalars(failed.order_by(col(Part.name)))),
+        pages=list(await session.scalars(pages)),
+        offers=offers(incident, alerts),
+    )
+
+
+def channel_names(incident: Incident, prefix: str) -> list[str]:
+    """Names to try, best first; the number comes from the database, so they belong to this incident alone."""
+    start = f"{prefix}-{incident.number}"
+    words = slug(incident.title, 80 - len(start) - 4)
+    base = f"{start}-{words}" if words and not incident.private else start
+    return [base, *(f"{base}-{n}" for n in range(2, 5)), f"{start}-{incident.id[-6:]}"]
+
+
+def topic(card: Card) -> str:
+    """One line on top of the channel."""
+    incident = card.incident
+    lead = f"<@{card.commander}>" if card.commander else "nobody yet"
+    start = f"{incident.reference} · {incident.severity} · {incident.status} · commander: {lead} · "
+    return start + clip(one_line(incident.title), 250 - len(start))
+
+
+def bookmark(alerts: Sequence[AlertRow]) -> tuple[str, str] | None:
+    """The link most worth having at hand: the alert's runbook, else the alert itself."""
+    for alert in alerts:
+        if url := alert.annotations.get("runbook_url"):
+            return "Runbook", url
+    return next((("Alert", alert.url) for alert in alerts if alert.url), None)
+
+
+def said(incident: Incident, event: TimelineEvent) -> Message | None:
+    """What the channel is told about *event*."""
+    match event.kind:
+        case "alerts.cleared":
+            return Cleared(incident) if incident.is_open else None
+        case "incident.resolved":
+            return Closing(incident, event.data.get("note", ""))
+        case "note.added":
+            return Notice(f":memo: <@{event.actor}>: {event.text}") if event.actor != "bot" else None
+        case "severity.changed":
+            return Notice(f":rotating_light: {event.text} (<@{event.actor}>)")
+        case "status.changed":
+            return Notice(f":arrow_right: {event.text} (<@{event.actor}>)")
+        case "role.assigned":
+            return Notice(f":crown: {event.text}")
+        case "incident.reopened":
+            return Notice(f":leftwards_arrow_with_hook: {event.text} (<@{event.actor}>)")
+        case "page.failed" | "page.nobody":
+            return Notice(f":warning: {event.text}")
+        case "page.sent":
+            return Notice(f":pager: {event.text}")
+        case "work.parked":
+            return Notice(f":warning: {event.text}")
+    return None

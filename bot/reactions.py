@@ -1,0 +1,84 @@
+"""What follows from what: each kind of timeline event, and the work it starts, in order."""
+
+from collections.abc import Callable, Sequence
+
+from bot.engine import RUNS, Work
+from bot.incidents.model import TimelineEvent
+
+Follow = Callable[[TimelineEvent], Work]
+
+
+def open_channel(event: TimelineEvent) -> Work:
+    """Make the channel and what belongs in it, or the question whether this is an incident."""
+    return Work("open", f"open:{event.id}", (event.incident_id,))
+
+
+def page(event: TimelineEvent) -> Work:
+    """Wake somebody: the first page of an incident."""
+    return Work("page", f"page:{event.incident_id}:1", (event.incident_id, 1))
+
+
+def refresh(event: TimelineEvent) -> Work:
+    """Draw card, announcement and topic anew; a burst of changes makes one edit."""
+    return Work("refresh", f"refresh:{event.id}", (event.incident_id,))
+
+
+def notify(event: TimelineEvent) -> Work:
+    """Tell the channel."""
+    return Work("notify", f"notify:{event.id}", (event.incident_id, event.id))
+
+
+def draft(event: TimelineEvent) -> Work:
+    """Write the post-mortem draft and share it."""
+    return Work("draft", f"draft:{event.id}", (event.incident_id,))
+
+
+def run(event: TimelineEvent) -> Work:
+    """Carry out a runbook, or go on with it after a person's answer."""
+    key, number = event.data["key"], event.data["round"]
+    return Work("run", f"run:{event.data['run']}:{number}", (event.data["run"], number), queue=RUNS, partition=key)
+
+
+def show_run(event: TimelineEvent) -> Work:
+    """Draw a run's message anew."""
+    return Work("show_run", f"show_run:{event.id}", (event.data["run"],))
+
+
+REACTIONS: dict[str, tuple[Follow, ...]] = {
+    "incident.opened": (open_channel, page),
+    "incident.suggested": (open_channel,),
+    "incident.accepted": (open_channel, page, refresh),
+    "incident.declined": (refresh,),
+    "incident.resolved": (refresh, notify, draft),
+    "incident.reopened": (refresh, notify),
+    "alert.attached": (refresh,),
+    "alert.resolved": (refresh,),
+    "alerts.cleared": (notify,),
+    "role.assigned": (refresh, notify),
+    "severity.changed": (refresh, notify),
+    "status.changed": (refresh, notify),
+    "note.added": (notify,),
+    "page.sent": (refresh, notify),
+    "page.failed": (refresh, notify),
+    "page.nobody": (refresh, notify),
+    "part.retried": (open_channel,),
+    "part.failed": (refresh,),
+    "part.mended": (refresh,),
+    "work.parked": (notify,),
+    "run.started": (run, show_run),
+    "run.answered": (run, show_run),
+    "run.cancelled": (show_run,),
+    "run.step_started": (show_run,),
+    "run.step_succeeded": (show_run,),
+    "run.step_failed": (show_run,),
+    "run.step_skipped": (show_run,),
+    "run.step_unknown": (show_run,),
+    "run.asked": (show_run,),
+    "run.ended": (show_run,),
+    "postmortem.requested": (draft,),
+}
+
+
+def react(event: TimelineEvent) -> Sequence[Work]:
+    """The work that follows from *event*."""
+    return [follow(event) for follow in REACTIONS.get(event.kind, ())]

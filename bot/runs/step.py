@@ -1,0 +1,222 @@
+"""What a type of runbook step is, what it is given and what it gives back.
+
+A step type is one file in `bot/steps/`: `Params`, `EFFECT`, `RESULT`, `run` and `preview`. Text in its parameters is
+filled in before they are checked. Three marks on a field say otherwise: `EXPRESSION` (computed by the step itself,
+not filled in), `SECRETS` (may hold `secrets.…`) and `PROSE` (for people alone, so it may quote the alert).
+"""
+
+import asyncio
+import functools
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from types import ModuleType
+from typing import Annotated, Any, Literal, Protocol, cast
+
+from pydantic import BaseModel, BeforeValidator, JsonValue, PlainSerializer, ValidationError
+from pydantic_core import PydanticCustomError
+
+from bot.kit.clock import Clock, parse_duration, utc_now
+from bot.kit.errors import BotError, PermanentError
+from bot.runs.expressions import render_value
+from bot.runs.redact import Redactor
+
+Effect = Literal["read", "write", "destructive"]
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+LONGEST = timedelta(days=7)
+
+
+class Mark(Enum):
+    """What is special about a field of a step's parameters."""
+
+    EXPRESSION = "expression"
+    SECRETS = "secrets"
+    PROSE = "prose"
+
+
+EXPRESSION = Mark.EXPRESSION
+SECRETS = Mark.SECRETS
+PROSE = Mark.PROSE
+
+
+class Cancelled(BotError):  # noqa: N818  (an end that was asked for, not an error)
+    """The run was cancelled while the step was at work."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step went. *values* are what later steps see as `steps.<id>.…`, already redacted."""
+
+    ok: bool
+    summary: str
+    output: str = ""
+    values: Mapping[str, JsonValue] = field(default_factory=dict)
+    truncated: int = 0
+
+
+async def resolve_host(host: str, port: int) -> list[str]:
+    """The addresses of *host*, as this machine sees them."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(item[4][0]) for item in found))
+
+
+def _silent(line: str) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """All that a step may know and use.
+
+    *values* is what expressions see; *say* takes lines for the people who watch, already redacted.
+    *allow_private* lists hosts (`*.internal.example.com`) and networks (`10.0.0.0/8`) that HTTP may reach although
+    they are not public.
+    """
+
+    run_id: str
+    step_key: str
+    attempt: int = 1
+    timeout: float = 60.0
+    values: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    redact: Redactor = field(default_factory=Redactor)
+    say: Callable[[str], None] = _silent
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Clock = utc_now
+    started_at: datetime | None = None
+    allow_private: tuple[str, ...] = ()
+    resolve: Resolve = resolve_host
+
+
+class StepType(Protocol):
+    """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters."""
+
+    @property
+    def Params(self) -> type[BaseModel]: ...  # noqa: N802
+
+    @property
+    def EFFECT(self) -> Literal["read", "write"]: ...  # noqa: N802
+
+    @property
+    def RESULT(self) -> tuple[str, ...]:  # noqa: N802
+        """The names that *values* of its result may have."""
+
+    async def run(self, context: StepContext, params: Any) -> StepResult: ...
+
+    def preview(self, params: Any) -> str:
+        """What a dry run shows instead of doing it; no secrets."""
+
+
+def effect(step: ModuleType | StepType, params: BaseModel | None = None) -> Effect:
+    """What the step does to the world, as far as its type and *params* tell."""
+    told = getattr(step, "effect", None)
+    return cast(Effect, step.EFFECT if told is None or params is None else told(params))
+
+
+def marks(params: type[BaseModel]) -> dict[str, Mark]:
+    """The marked fields of *params*, by the names they have in a runbook."""
+    return {
+        info.alias or name: mark
+        for name, info in params.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Mark)
+    }
+
+
+def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
+    """The checked parameters of a step: every text filled in, except expressions."""
+    marked = marks(step.Params)
+    open_values = {key: value for key, value in context.values.items() if key != "secrets"}
+    filled: dict[str, Any] = {}
+    for key, value in raw.items():
+        if marked.get(key) is EXPRESSION:
+            filled[key] = value
+            continue
+        known = {**open_values, "secrets": dict(context.secrets)} if marked.get(key) is SECRETS else open_values
+        try:
+            filled[key] = render_value(value, known)
+        except PermanentError as error:
+            raise PermanentError(context.redact.text(f"{key}: {error}")) from None
+    try:
+        return step.Params.model_validate(filled)
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, part['loc']))}: {message(part)}" for part in error.errors())
+        raise PermanentError(context.redact.text(told)) from None
+
+
+def message(part: Mapping[str, Any]) -> str:
+    """One error of pydantic's in our words."""
+    given = part.get("ctx", {})
+    match part["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not known here"
+        case "literal_error":
+            return f"must be {given['expected']}"
+        case "string_type":
+            return "must be text; put it in quotes"
+        case "list_type" | "tuple_type":
+            return "must be a list"
+        case "dict_type" | "model_type" | "mapping_type":
+            return "must be keys with values"
+        case "bool_type" | "bool_parsing":
+            return "must be true or false"
+        case "int_type" | "int_parsing":
+            return "must be a whole number"
+        case "too_short":
+            return "must not be empty"
+        case _:
+            return str(part["msg"]).removeprefix("Value error, ")
+
+
+def refuse(reason: str) -> PydanticCustomError:
+    """An error that stands however a value is filled in; the linter shows it even for a text with `{{ }}`."""
+    return PydanticCustomError("refused", "{reason}", {"reason": reason})
+
+
+def later(what: str, value: object) -> None:
+    """Refuse a field that this version knows of but does not carry out."""
+    if value is not None:
+        raise refuse(f"{what} is not supported yet")
+
+
+def not_yet(what: str) -> BeforeValidator:
+    """A field that this version knows of but does not carry out."""
+    return BeforeValidator(functools.partial(later, what))
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a duration; write for example 500ms, 30s, 5m or 1h30m")
+    try:
+        found = parse_duration(value)
+    except OverflowError:
+        found = timedelta.max
+    if found > LONGEST:
+        raise ValueError("must not be longer than 7d")
+    return found
+
+
+def _duration_text(length: timedelta) -> str:
+    milliseconds = round(length.total_seconds() * 1000)
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+# Text in which a number that was filled in, or written without quotes, is text as well.
+Text = Annotated[str, BeforeValidator(_text)]

@@ -1,0 +1,89 @@
+"""What shall go wrong on purpose: errors, lost replies, duplicates, dead sockets."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+KINDS = ("429", "500", "lost", "slow", "error")
+
+
+@dataclass
+class Fault:
+    """One planned failure of a Web API method."""
+
+    method: str
+    kind: str
+    times: int = 1
+    skip: int = 0
+    chance: float = 1.0
+    retry_after: int = 1
+    seconds: float = 1.0
+    error: str = "internal_error"
+
+
+@dataclass
+class FaultPlan:
+    """Failures to come; a test adds them, the server uses them up.
+
+    ``429`` answers with ``retry_after``; ``500`` with text that is no JSON; ``lost`` does the work and drops the
+    connection instead of answering; ``slow`` waits ``seconds`` and goes on; ``error`` gives the Slack ``error``.
+    """
+
+    latency: float = 0.0
+    seed: int = 0
+    planned: list[Fault] = field(default_factory=list)
+    kill_sockets: Callable[[], int] = field(default=lambda: 0)
+    send_disconnect: Callable[[str], Awaitable[int]] | None = None
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self._again: list[str] = []
+
+    def add(
+        self,
+        method: str,
+        kind: str,
+        times: int = 1,
+        *,
+        skip: int = 0,
+        chance: float = 1.0,
+        retry_after: int = 1,
+        seconds: float = 1.0,
+        error: str = "internal_error",
+    ) -> Fault:
+        """Plan *times* failures of *method* (a name or a pattern such as ``chat.*``), after *skip* good calls."""
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is not a kind of fault; there is: {', '.join(KINDS)}")
+        fault = Fault(method, kind, times, skip, chance, retry_after, seconds, error)
+        self.planned.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        self.planned.clear()
+        self._again.clear()
+        self.latency = 0.0
+
+    def duplicate(self, times: int = 1, *, same_envelope: bool = False) -> None:
+        """Deliver each of the next *times* envelopes twice: as a retry with its own id, or the very same one."""
+        self._again += ["same" if same_envelope else "new"] * times
+
+    def repeat(self) -> str | None:
+        """How the envelope that is about to be sent is to be repeated, if at all."""
+        return self._again.pop(0) if self._again else None
+
+    def strike(self, method: str) -> Fault | None:
+        """The fault that hits this call, if one does; it is used up by that."""
+        for fault in self.planned:
+            if not fnmatchcase(method, fault.method):
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
+            if fault.chance < 1.0 and self.random.random() >= fault.chance:
+                continue
+            fault.times -= 1
+            if fault.times <= 0:
+                self.planned.remove(fault)
+            return fault
+        return None

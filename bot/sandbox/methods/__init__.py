@@ -1,0 +1,1 @@
+"""The Web API: one function a method, one file a family of methods."""

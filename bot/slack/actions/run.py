@@ -1,0 +1,89 @@
+"""The buttons and forms about runbooks and their runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bot.incidents import roles
+from bot.incidents.model import Incident
+from bot.kit.errors import UserError
+from bot.runs import access
+from bot.runs import run as runs
+from bot.slack import ids
+from bot.slack.context import Asked, Context, Form, Reply
+from bot.slack.views import forms
+
+
+def start_form(asked: Asked, value: str) -> Form:
+    """The form opens empty at once and is filled in from the alert right after."""
+    incident_id, _, runbook = value.partition(":")
+    return Form(forms.loading("Run a runbook"), {"incident": incident_id, "runbook": runbook})
+
+
+async def started(context: Context, form: Mapping[str, Any]) -> Reply:
+    """The form was sent: start the run."""
+    about, values = form["about"], form["values"]
+    incident = await context.incident(about["incident"])
+    runbook = context.library.find(about["runbook"])
+    if runbook.sha256 != about["sha256"]:
+        raise UserError(f"{runbook.name} was changed since the form was opened. Press its button again.")
+    run = await runs.start(
+        context.tx,
+        context.react,
+        incident,
+        runbook,
+        {name.removeprefix("param."): value for name, value in values.items() if name.startswith("param.")},
+        by=context.person.id,
+        now=context.now,
+        run_id=context.derived("run"),
+        dry_run=values.get("mode") == "dry_run",
+    )
+    return Reply(f"Run {run.number} of {runbook.name} starts now.")
+
+
+async def cancel(context: Context, value: str) -> Reply:
+    """Stop the run."""
+    await _responder(context, value)
+    run = await runs.cancel(context.tx, context.react, value, by=context.person.id, now=context.now)
+    return Reply(f"Run {run.number} is being cancelled.")
+
+
+async def repeat(context: Context, value: str) -> Reply:
+    """Do the interrupted step again."""
+    return await _answer(context, value, runs.REPEAT, "is going on with that step")
+
+
+async def accept(context: Context, value: str) -> Reply:
+    """The interrupted step counts as done."""
+    return await _answer(context, value, runs.ACCEPT, "is going on after that step")
+
+
+async def abandon(context: Context, value: str) -> Reply:
+    """The run ends here."""
+    return await _answer(context, value, runs.ABANDON, "has ended")
+
+
+async def _answer(context: Context, run_id: str, choice: str, word: str) -> Reply:
+    await _responder(context, run_id)
+    run = await runs.answer(context.tx, context.react, run_id, choice, by=context.person.id, now=context.now)
+    return Reply(f"Run {run.number} {word}.")
+
+
+async def _responder(context: Context, run_id: str) -> Incident:
+    """Whoever may start a run may also stop it and answer for it."""
+    run = await runs.find(context.tx.session, run_id)
+    incident = await context.incident(run.incident_id)
+    runbook = runs.definition(run)
+    held = await roles.held(context.tx.session, incident.id)
+    if context.person.id != run.requested_by and (why := access.refusal(runbook, incident, context.person.id, held)):
+        raise UserError(why)
+    return incident
+
+
+OPENS = {ids.START_RUN: start_form}
+BUTTONS = {
+    ids.CANCEL_RUN: cancel,
+    ids.REPEAT_STEP: repeat,
+    ids.ACCEPT_STEP: accept,
+    ids.ABANDON_RUN: abandon,
+}
+FORMS = {ids.RUN_FORM: started}

@@ -1,0 +1,14 @@
+"""Write something on the timeline."""
+
+from bot.incidents import lifecycle
+from bot.slack.context import Context, Reply
+
+USAGE = "note <text>"
+ALIASES = ("timeline",)
+
+
+async def run(context: Context, text: str) -> Reply:
+    """It is kept as written, with the time and who wrote it."""
+    incident, rest = await context.scope(text)
+    await lifecycle.note(context.tx, context.react, incident, rest, by=context.person.id, now=context.now)
+    return Reply(f"Noted on the timeline of {incident.reference}.")

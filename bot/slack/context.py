@@ -1,0 +1,114 @@
+"""What every command, button and form is handed, and what it gives back."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bot.engine import Tx
+from bot.incidents import access, lifecycle, roles
+from bot.incidents.access import Person
+from bot.incidents.model import Incident, Request
+from bot.incidents.timeline import React
+from bot.kit.errors import UserError
+from bot.kit.ids import derived_id
+from bot.runs.library import Library
+from bot.slack.views.blocks import Block
+
+_REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the person who asked is shown, and nobody else."""
+
+    text: str
+    blocks: Sequence[Block] = ()
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form to open at once; *fill* names what it is completed with afterwards, if anything."""
+
+    view: Block
+    fill: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known before anything was looked up: enough to open a form."""
+
+    person: str
+    channel: str | None
+    incident_id: str | None
+    library: Library
+    guide: Sequence[tuple[Sequence[str], str]] = ()
+    word: str = "/inc"
+
+
+@dataclass
+class Context:
+    """A request being carried out: one transaction, in which everything it changes is recorded."""
+
+    tx: Tx
+    react: React
+    request: Request
+    person: Person
+    now: datetime
+    library: Library
+    guide: Sequence[tuple[Sequence[str], str]] = ()
+    word: str = "/inc"
+
+    @property
+    def channel(self) -> str | None:
+        """Where it was asked."""
+        return self.request.channel
+
+    def derived(self, what: str) -> str:
+        """An id that is the same however often this request is carried out."""
+        return derived_id(what, self.request.id)
+
+    async def here(self) -> Incident | None:
+        """The incident whose channel this is."""
+        return await lifecycle.by_channel(self.tx.session, self.channel) if self.channel else None
+
+    async def scope(self, text: str) -> tuple[Incident, str]:
+        """The incident that *text* names first (`INC-3 …`), else the one of this channel; and the rest of *text*."""
+        first, _, rest = text.partition(" ")
+        if named := _REFERENCE.fullmatch(first):
+            incident = await lifecycle.by_number(self.tx.session, int(named[1]))
+            if not await self.sees(incident):
+                raise UserError(f"There is no INC-{named[1]}. `{self.word} list` shows the open ones.")
+            return await lifecycle.find(self.tx.session, incident.id, lock=True), rest.strip()
+        incident_here = await self.here()
+        if incident_here is None:
+            raise UserError(await self._elsewhere())
+        return await lifecycle.find(self.tx.session, incident_here.id, lock=True), text.strip()
+
+    async def incident(self, incident_id: str) -> Incident:
+        """The incident a button or form is about, if this person may act on it."""
+        found = await lifecycle.find(self.tx.session, incident_id, lock=True)
+        if not await self.sees(found):
+            raise UserError("This incident is private; only members of its channel may act on it.")
+        return found
+
+    async def sees(self, incident: Incident) -> bool:
+        """Whether this person may know of *incident*."""
+        held = await roles.held(self.tx.session, incident.id)
+        return access.may_see(incident, self.person.id, channel=self.channel, roles=held)
+
+    async def _elsewhere(self) -> str:
+        open_ones = [incident for incident in await lifecycle.listed(self.tx.session) if await self.sees(incident)]
+        verb = self.request.name
+        example = open_ones[0].reference if open_ones else "INC-1"
+        told = f"This is not an incident channel. Say it in one, or name the incident: `{self.word} {verb} {example}`."
+        if open_ones:
+            told += " Open now: " + ", ".join(
+                i.reference + (f" <#{i.channel}>" if i.channel else "") for i in open_ones[:10]
+            )
+        return told
+
+
+# A command's `run(context, text)`, and what stands behind a button or a form.
+Do = Callable[[Context, Any], Any]

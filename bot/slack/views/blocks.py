@@ -1,0 +1,143 @@
+"""The blocks that views are built of, each within Slack's limits, with text from outside made harmless."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from bot.kit.text import clean, clip
+
+Block = dict[str, Any]
+
+# https://docs.slack.dev/reference/block-kit/blocks
+SECTION, HEADER, BUTTON, FIELD, CONTEXT = 3000, 150, 75, 2000, 2000
+
+
+def safe(text: str, limit: int = 2900) -> str:
+    """Text from an alert, a person or a program: nothing in it can mention, link or format."""
+    plain = clip(clean(text), limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # A zero-width space after a formatting mark keeps Slack from taking it for one.
+    return re.sub(r"([*_~`])", "\\1\u200b", plain)
+
+
+def code(text: str, limit: int = 2900) -> str:
+    """Output of a program, as a code block."""
+    plain = clip(clean(text), limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "```" + plain.replace("```", "'''") + "```"
+
+
+def people(text: str, limit: int = 2900) -> str:
+    """Our own text with user mentions (`<@U…>`) in it; everything else is made harmless."""
+    parts = re.split(r"(<@[UW][A-Z0-9]{1,20}>)", text)
+    return clip("".join(part if i % 2 else safe(part, limit) for i, part in enumerate(parts)), limit + 100)
+
+
+def link(url: str, text: str) -> str:
+    """A link, if *url* is an http(s) address, else the text alone."""
+    if not re.fullmatch(r"https?://[^\s<>|]{1,1900}", url):
+        return safe(text, 300)
+    return f"<{url}|{safe(text, 300)}>"
+
+
+def moment(at: datetime) -> str:
+    """A time in the reader's own time zone."""
+    return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
+
+
+def header(text: str) -> Block:
+    """A headline; plain text, so nothing in it is formatted."""
+    return {"type": "header", "text": plain(text, HEADER)}
+
+
+def section(text: str, *, fields: Sequence[str] = (), accessory: Block | None = None) -> Block:
+    """A paragraph of mrkdwn."""
+    block: Block = {"type": "section"}
+    if text:
+        block["text"] = mrkdwn(text)
+    if fields:
+        block["fields"] = [mrkdwn(clip(field, FIELD)) for field in fields[:10]]
+    if accessory:
+        block["accessory"] = accessory
+    return block
+
+
+def context(*texts: str) -> Block:
+    """Small grey lines."""
+    return {"type": "context", "elements": [mrkdwn(clip(text, CONTEXT)) for text in texts[:10]]}
+
+
+def actions(*elements: Block) -> Block:
+    """A row of buttons."""
+    return {"type": "actions", "elements": list(elements[:25])}
+
+
+def divider() -> Block:
+    """A line."""
+    return {"type": "divider"}
+
+
+def button(
+    text: str,
+    action: str,
+    value: str,
+    *,
+    style: str | None = None,
+    confirm: tuple[str, str] | None = None,
+) -> Block:
+    """A button; *value* is an opaque id, never trusted when it comes back. *confirm* is a question and its yes."""
+    block: Block = {"type": "button", "text": plain(text, BUTTON), "action_id": action, "value": clip(value, 2000)}
+    if style:
+        block["style"] = style
+    if confirm:
+        question, yes = confirm
+        block["confirm"] = {
+            "title": plain("Are you sure?", 100),
+            "text": plain(question, 300),
+            "confirm": plain(yes, 30),
+            "deny": plain("No", 30),
+        }
+    return block
+
+
+def plain(text: str, limit: int) -> Block:
+    """A plain-text object."""
+    return {"type": "plain_text", "text": clip(clean(text), limit) or "–", "emoji": True}
+
+
+def mrkdwn(text: str) -> Block:
+    """A mrkdwn object; *text* has been made safe by whoever wrote it."""
+    return {"type": "mrkdwn", "text": clip(text, SECTION) or "–"}
+
+
+def option(text: str, value: str) -> Block:
+    """One choice of a menu."""
+    return {"text": plain(text, 75), "value": clip(value, 150)}
+
+
+def entry(name: str, label: str, element: Block, *, optional: bool = False, hint: str | None = None) -> Block:
+    """A labelled field of a form; *name* is what its value and its error are found under."""
+    block: Block = {
+        "type": "input",
+        "block_id": name,
+        "label": plain(label, 2000),
+        "element": {"action_id": "value", **element},
+        "optional": optional,
+    }
+    if hint:
+        block["hint"] = plain(hint, 2000)
+    return block
+
+
+def modal(callback: str, title: str, blocks: Sequence[Block], *, submit: str | None = None, about: str = "") -> Block:
+    """A form. *about* comes back with what is submitted."""
+    view: Block = {
+        "type": "modal",
+        "callback_id": callback,
+        "title": plain(title, 24),
+        "close": plain("Cancel" if submit else "Close", 24),
+        "blocks": list(blocks[:100]),
+        "private_metadata": about[:3000],
+    }
+    if submit:
+        view["submit"] = plain(submit, 24)
+    return view

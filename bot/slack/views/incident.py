@@ -1,0 +1,250 @@
+"""How an incident looks: its card, its announcement, lists of it, and what is said in its channel."""
+
+from collections.abc import Sequence
+
+from bot.alerts.model import AlertRow, AlertState
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer
+from bot.incidents.model import Incident, Status
+from bot.kit.clock import duration_text
+from bot.slack import ids
+from bot.slack.views.blocks import (
+    Block,
+    actions,
+    button,
+    context,
+    divider,
+    header,
+    link,
+    moment,
+    people,
+    safe,
+    section,
+)
+
+Drawn = tuple[str, list[Block]]
+
+MARK = {
+    "SEV1": ":red_circle:",
+    "SEV2": ":large_orange_circle:",
+    "SEV3": ":large_yellow_circle:",
+    "SEV4": ":large_blue_circle:",
+    "SEV5": ":white_circle:",
+}
+RISK = {"low": "primary", "medium": None, "high": "danger"}
+SHOWN_ALERTS = 5
+
+
+def card(noun: Card) -> Drawn:
+    """The pinned message of an incident channel."""
+    incident = noun.incident
+    blocks = [
+        header(f"{incident.reference} · {incident.title}"),
+        section("", fields=_facts(noun)),
+    ]
+    if incident.summary:
+        blocks.append(section(safe(incident.summary, 1500)))
+    if noun.alerts:
+        blocks.append(section(_alerts(noun)))
+    blocks += _troubles(noun)
+    blocks += _buttons(noun)
+    blocks.append(context("`/inc help` shows what else can be done here."))
+    return _headline(incident), blocks
+
+
+def announcement(noun: Announcement) -> Drawn:
+    """The message in the announcement channel."""
+    shown = noun.card
+    incident = shown.incident
+    if incident.status == Status.TRIAGE:
+        return _suggestion(shown)
+    where = f"<#{incident.channel}>" if incident.channel else "_no channel yet_"
+    blocks = [
+        section(f"{MARK.get(incident.severity, '')} *{incident.reference}* {safe(incident.title, 250)}"),
+        context(
+            f"{incident.severity} · {incident.status} · {where}",
+            f"Commander: {_commander(shown)}",
+            f"Opened {moment(incident.opened_at)}",
+        ),
+    ]
+    blocks += [block for block in _troubles(shown) if not incident.channel]
+    return _headline(incident), blocks
+
+
+def _suggestion(shown: Card) -> Drawn:
+    incident = shown.incident
+    blocks = [
+        section(f":bell: *{safe(incident.title, 250)}*\nIs this an incident? Nothing has been opened yet."),
+        context(f"{incident.reference} · suggested as {incident.severity}", f"Since {moment(incident.detected_at)}"),
+    ]
+    if shown.alerts:
+        blocks.append(section(_alerts(shown)))
+    blocks.append(
+        actions(
+            button("Open incident", ids.ACCEPT, incident.id, style="primary"),
+            button("Not an incident", ids.DECLINE, incident.id),
+        )
+    )
+    return f"Is this an incident? {safe(incident.title, 250)}", blocks
+
+
+def notice(noun: Notice) -> Drawn:
+    """One line in the channel."""
+    text = people(noun.text)
+    return text, [section(text)]
+
+
+def cleared(noun: Cleared) -> Drawn:
+    """All alerts have resolved."""
+    incident = noun.incident
+    text = f":large_green_circle: Every alert of {incident.reference} has resolved. Is the incident over?"
+    return text, [
+        section(text),
+        actions(
+            button("Resolve", ids.RESOLVE, incident.id, style="primary"),
+            button("Keep open", ids.KEEP_OPEN, incident.id),
+        ),
+    ]
+
+
+def closing(noun: Closing) -> Drawn:
+    """The incident is resolved."""
+    incident = noun.incident
+    took = duration_text(incident.resolved_at - incident.detected_at) if incident.resolved_at else "an unknown time"
+    text = f":white_check_mark: {incident.reference} is resolved after {took}."
+    blocks = [section(text + (f"\n>{people(noun.note, 1500)}" if noun.note else ""))]
+    blocks.append(context("A post-mortem draft follows. `/inc reopen` if it is not over after all."))
+    return text, blocks
+
+
+def overview(noun: Card) -> Drawn:
+    """What `/inc` shows in an incident's own channel."""
+    text, blocks = card(noun)
+    return text, blocks
+
+
+def listing(incidents: Sequence[Incident], *, open_only: bool) -> Drawn:
+    """Incidents, one to a line."""
+    what = "open" if open_only else "recent"
+    if not incidents:
+        text = f"There are no {what} incidents. `/inc declare <title>` opens one."
+        return text, [section(text)]
+    lines = [
+        f"{MARK.get(i.severity, '')} *{i.reference}* {safe(i.title, 120)} · {i.severity} · {i.status}"
+        + (f" · <#{i.channel}>" if i.channel else "")
+        for i in incidents[:30]
+    ]
+    blocks: list[Block] = [section(f"*{len(incidents)} {what} incident{'s' if len(incidents) != 1 else ''}*")]
+    for start in range(0, len(lines), 10):
+        blocks.append(section("\n".join(lines[start : start + 10])))  # noqa: PERF401 - reads better so
+    if len(incidents) > len(lines):
+        blocks.append(context(f"and {len(incidents) - len(lines)} more"))
+    return f"{len(incidents)} {what} incidents", blocks
+
+
+def offers(incident: Incident, runbooks: Sequence[Offer]) -> Drawn:
+    """Runbooks as buttons."""
+    if not runbooks:
+        text = "There are no runbooks yet. Put YAML files into the `runbooks` folder and restart."
+        return text, [section(text)]
+    blocks: list[Block] = [section(f"*Runbooks for {incident.reference}*")]
+    for start in range(0, min(len(runbooks), 25), 5):
+        blocks.append(actions(*(_offer(incident, offer) for offer in runbooks[start : start + 5])))  # noqa: PERF401
+    return "Runbooks", blocks
+
+
+def _headline(incident: Incident) -> str:
+    return f"{incident.reference} {incident.severity} {incident.status}: {safe(incident.title, 250)}"
+
+
+def _commander(noun: Card) -> str:
+    return f"<@{noun.commander}>" if noun.commander else "nobody yet"
+
+
+def _facts(noun: Card) -> list[str]:
+    incident = noun.incident
+    facts = [
+        f"*Severity*\n{MARK.get(incident.severity, '')} {incident.severity}",
+        f"*Status*\n{incident.status}",
+        f"*Commander*\n{_commander(noun)}",
+        f"*Since*\n{moment(incident.detected_at)}",
+    ]
+    if incident.service:
+        facts.append(f"*Service*\n{safe(incident.service, 100)}")
+    if noun.pages:
+        facts.append(f"*Paging*\n{_paging(noun)}")
+    others = [f"<@{role.person}>" for role in noun.roles if role.name == "responder"]
+    if others:
+        facts.append(f"*Responders*\n{', '.join(others[:10])}")
+    if incident.private:
+        facts.append("*Private*\n:lock: only for members of this channel")
+    if incident.resolved_at:
+        facts.append(f"*Resolved*\n{moment(incident.resolved_at)}")
+    return facts
+
+
+def _paging(noun: Card) -> str:
+    page = noun.pages[-1]
+    word = {"sent": ":pager: sent", "failed": ":x: failed", "nobody": ":warning: nobody was paged"}[page.outcome]
+    return f"{word} (by `{page.pager}`)"
+
+
+def _alerts(noun: Card) -> str:
+    total = len(noun.alerts)
+    head = f"*Alerts:* {noun.firing} firing" + (f", {total - noun.firing} resolved" if total > noun.firing else "")
+    lines = [_alert(alert) for alert in noun.alerts[:SHOWN_ALERTS]]
+    if total > SHOWN_ALERTS:
+        lines.append(f"_and {total - SHOWN_ALERTS} more_")
+    return "\n".join([head, *lines])
+
+
+def _alert(alert: AlertRow) -> str:
+    mark = ":red_circle:" if alert.state == AlertState.FIRING else ":large_green_circle:"
+    title = link(alert.url, alert.title) if alert.url else safe(alert.title, 250)
+    where = alert.labels.get("instance") or alert.labels.get("host")
+    runbook = alert.annotations.get("runbook_url")
+    return (
+        f"{mark} {title}"
+        + (f" · {safe(where, 100)}" if where else "")
+        + (f" · {link(runbook, 'runbook')}" if runbook else "")
+    )
+
+
+def _troubles(noun: Card) -> list[Block]:
+    if not noun.failed:
+        return []
+    lines = [f"• {part.name.partition(':')[0]}: {safe(part.error or 'unknown', 300)}" for part in noun.failed[:8]]
+    return [
+        section(":warning: *Not everything could be set up*\n" + "\n".join(lines)),
+        actions(button("Retry", ids.RETRY, noun.incident.id)),
+    ]
+
+
+def _buttons(noun: Card) -> list[Block]:
+    incident = noun.incident
+    if not incident.is_open:
+        return [actions(button("Post-mortem draft", ids.POSTMORTEM, incident.id))]
+    main = []
+    if noun.commander is None:
+        main.append(button("Take command", ids.TAKE_COMMAND, incident.id, style="primary"))
+    else:
+        main.append(
+            button(
+                "Take command",
+                ids.TAKE_COMMAND,
+                incident.id,
+                confirm=("Somebody else is in command. Take it over from them?", "Take over"),
+            )
+        )
+    main.append(button("Resolve", ids.RESOLVE, incident.id))
+    rows = [actions(*main)]
+    if noun.offers:
+        rows += [divider(), section("*Runbooks that may help*")]
+        rows.append(actions(*(_offer(incident, offer) for offer in noun.offers[:5])))
+    return rows
+
+
+def _offer(incident: Incident, offer: Offer) -> Block:
+    made = button(offer.name, ids.START_RUN, f"{incident.id}:{offer.runbook}", style=RISK.get(offer.risk))
+    # Several buttons of one action in a message need ids of their own.
+    made["action_id"] = f"{ids.START_RUN}:{offer.runbook}"
+    return made

@@ -1,0 +1,129 @@
+"""How a run of a runbook looks: one message, drawn anew while it goes on."""
+
+from bot.kit.clock import duration_text
+from bot.runs.model import ENDED, RunState, RunStep, StepState
+from bot.runs.run import Shown
+from bot.slack import ids
+from bot.slack.views.blocks import Block, actions, button, code, context, safe, section
+
+Drawn = tuple[str, list[Block]]
+
+STEP = {
+    StepState.PENDING: ":white_small_square:",
+    StepState.RUNNING: ":hourglass_flowing_sand:",
+    StepState.SUCCEEDED: ":white_check_mark:",
+    StepState.FAILED: ":x:",
+    StepState.FAILED_IGNORED: ":warning:",
+    StepState.SKIPPED: ":heavy_minus_sign:",
+    StepState.CANCELLED: ":no_entry_sign:",
+    StepState.UNKNOWN: ":grey_question:",
+    StepState.PREVIEWED: ":eyes:",
+}
+RUN = {
+    RunState.QUEUED: (":hourglass:", "is about to start"),
+    RunState.RUNNING: (":gear:", "is running"),
+    RunState.ASKING: (":grey_question:", "needs an answer"),
+    RunState.SUCCEEDED: (":white_check_mark:", "succeeded"),
+    RunState.FAILED: (":x:", "failed"),
+    RunState.CANCELLED: (":no_entry_sign:", "was cancelled"),
+    RunState.TIMED_OUT: (":alarm_clock:", "took too long"),
+    RunState.DRY_RUN: (":eyes:", "looked, and changed nothing"),
+}
+MOST = 40
+
+
+def run(noun: Shown) -> Drawn:
+    """The message of one run."""
+    row = noun.run
+    mark, word = RUN[RunState(row.state)]
+    took = _took(noun)
+    head = f"{mark} *Run {row.number}: {safe(noun.runbook.name, 100)}* {word}" + (f" after {took}" if took else "")
+    blocks: list[Block] = [section(head)]
+    blocks += _steps(noun)
+    if noun.tail and row.state == RunState.RUNNING:
+        blocks.append(section(code("\n".join(noun.tail), 1500)))
+    if row.failure:
+        where, why = row.failure.get("step", ""), row.failure.get("message", "")
+        blocks.append(section(f":x: *{safe(where, 150)}*: {safe(why, 500)}"))
+        blocks += _last_output(noun)
+    if asked := noun.asking:
+        blocks += _question(noun, asked)
+    blocks.append(context(*_small(noun)))
+    if row.state in (RunState.QUEUED, RunState.RUNNING) and not row.cancelled_by:
+        confirm = ("Stop this run? What it has changed so far stays changed.", "Cancel the run")
+        blocks.append(actions(button("Cancel run", ids.CANCEL_RUN, row.id, style="danger", confirm=confirm)))
+    return f"Run {row.number}: {noun.runbook.name} {word}", blocks
+
+
+def _steps(noun: Shown) -> list[Block]:
+    known = {step.position: step for step in noun.steps}
+    lines = []
+    for position, step in enumerate(noun.runbook.steps[:MOST]):
+        row = known.get(position)
+        title = row.name if row else step.title
+        lines.append(f"{STEP[StepState(row.state) if row else StepState.PENDING]} {safe(title, 120)}{_detail(row)}")
+    if len(noun.runbook.steps) > MOST:
+        lines.append(f"_and {len(noun.runbook.steps) - MOST} more_")
+    groups = [lines[start : start + 10] for start in range(0, len(lines), 10)]
+    return [section("\n".join(group)) for group in groups]
+
+
+def _detail(row: RunStep | None) -> str:
+    if row is None:
+        return ""
+    parts = []
+    if row.attempt > 1:
+        parts.append(f"attempt {row.attempt}")
+    if row.ended_at is not None and row.state != StepState.SKIPPED:
+        parts.append(duration_text(row.ended_at - row.started_at))
+    text = f" · {' · '.join(parts)}" if parts else ""
+    if row.summary:
+        text += f"\n        _{safe(row.summary, 200)}_"
+    return text
+
+
+def _last_output(noun: Shown) -> list[Block]:
+    failed = next((step for step in reversed(noun.steps) if step.state == StepState.FAILED), None)
+    if failed is None or not failed.output.strip():
+        return []
+    return [section(code(failed.output[-1200:], 1300))]
+
+
+def _question(noun: Shown, asked: RunStep) -> list[Block]:
+    row = noun.run
+    return [
+        section(
+            f":grey_question: The bot was interrupted during *{safe(asked.name, 150)}*, which changes something. "
+            "Nobody knows whether it ended. Look before you choose."
+        ),
+        actions(
+            button("Run again", ids.REPEAT_STEP, row.id, confirm=("Run this step a second time?", "Run again")),
+            button("Treat as done", ids.ACCEPT_STEP, row.id),
+            button("End the run", ids.ABANDON_RUN, row.id, style="danger"),
+        ),
+    ]
+
+
+def _small(noun: Shown) -> list[str]:
+    row = noun.run
+    given = ", ".join(f"{name}={value}" for name, value in row.params.items() if not _secret(noun, name))
+    small = [f"Started by <@{row.requested_by}>" + (" as a dry run" if row.dry_run else "")]
+    if given:
+        small.append(safe(given, 500))
+    if row.cancelled_by:
+        small.append(f"Cancelled by <@{row.cancelled_by}>")
+    if row.outputs:
+        small.append("Result: " + safe(", ".join(f"{name}={value}" for name, value in row.outputs.items()), 500))
+    return small
+
+
+def _secret(noun: Shown, name: str) -> bool:
+    param = noun.runbook.params.get(name)
+    return param is None or param.type == "secret"
+
+
+def _took(noun: Shown) -> str:
+    row = noun.run
+    if row.state not in ENDED or row.ended_at is None:
+        return ""
+    return duration_text(row.ended_at - (row.started_at if row.started_at is not None else row.requested_at))

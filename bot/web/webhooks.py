@@ -1,0 +1,193 @@
+"""Where monitoring systems send their alerts: `POST /alerts/{connection}`, answered once they are stored."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import ModuleType
+from typing import Any, cast
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from bot.alerts.model import Alert
+from bot.alerts.source import BODY_LIMIT, LABELS_LIMIT, Source, decode, gzipped, inflate
+from bot.catalog.config import Connection
+from bot.incidents.intake import Incoming, Intake, Receipt
+from bot.kit.clock import Clock
+from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.shelf import Shelf
+from bot.kit.text import clip, one_line
+
+log = structlog.get_logger()
+
+READ_SECONDS = 30.0
+BIG = 256 * 1024  # a body above this is read into alerts in a thread, so that others need not wait
+ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True)
+class _Door:
+    """A connection, what reads its bodies, and the hashes of the tokens that open it."""
+
+    connection: Connection
+    source: Source
+    hashes: tuple[bytes, ...]
+
+
+def routes(connections: Mapping[str, Connection], sources: Shelf, intake: Intake, clock: Clock) -> list[web.RouteDef]:
+    """The routes of this module. UserError when a connection names a source that does not exist."""
+    doors = {name: _door(connection, sources) for name, connection in connections.items()}
+    return [web.post("/alerts/{connection}", _handler(doors, intake, clock))]
+
+
+def _door(connection: Connection, sources: Shelf) -> _Door:
+    if connection.source not in sources:
+        known = ", ".join(sources)
+        raise UserError(f"connection {connection.name!r}: there is no source {connection.source!r}; there is: {known}")
+    hashes = tuple(_hash(token.get_secret_value()) for token in connection.tokens)
+    module: ModuleType = sources[connection.source]
+    return _Door(connection, cast(Source, module), hashes)
+
+
+def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock) -> Handler:
+    nobody = (_hash(secrets.token_hex()), _hash(secrets.token_hex()))
+
+    async def receive(request: web.Request) -> web.Response:
+        name = request.match_info["connection"]
+        door = doors.get(name)
+        # Both answers cost the same: the comparison happens whether there is such a connection or not.
+        allowed = _allowed(request.headers.get("Authorization", ""), door.hashes if door else nobody)
+        if door is None:
+            return _refused(404, "there is no such connection")
+        with structlog.contextvars.bound_contextvars(connection=name):
+            if not allowed:
+                log.warning("alerts.unauthorized", remote=request.remote)
+                return _refused(
+                    401, "a token of this connection is needed", {"WWW-Authenticate": 'Bearer realm="tocsin"'}
+                )
+            try:
+                return await _accept(request, door, intake, clock())
+            except TemporaryError as error:
+                log.warning("alerts.not_stored", reason=str(error))
+                return _refused(503, str(error), {"Retry-After": str(max(1, round(error.after)))})
+            except Exception:
+                # The edge: the sender must hear that it should try again, and a person must hear why.
+                log.exception("alerts.failed")
+                return _refused(500, "Tocsin could not store this; its log says why")
+
+    return receive
+
+
+async def _accept(request: web.Request, door: _Door, intake: Intake, received_at: datetime) -> web.Response:
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ENCODINGS:
+        return _refused(415, "send the body plain or with Content-Encoding: gzip")
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            body = await _body(request)
+        if body is None:
+            return _refused(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
+        if len(body) > BIG:
+            alerts = await asyncio.to_thread(_read, door, body, received_at)
+        else:
+            alerts = _read(door, body, received_at)
+    except TimeoutError:
+        return _refused(408, f"the body did not arrive within {READ_SECONDS:.0f} seconds")
+    except (UserError, PermanentError) as error:
+        reason = clip(one_line(str(error)), 300)
+        log.warning("alerts.not_understood", reason=reason)
+        return _refused(400, reason)
+    receipt = await intake.accept(
+        Incoming(door.connection.name, door.connection.source, body, tuple(alerts), received_at)
+    )
+    _log(receipt)
+    answer = {
+        "id": receipt.delivery_id,
+        "alerts": [
+            {"dedup_key": key, "outcome": outcome, "incident": incident} for key, outcome, incident in receipt.results
+        ],
+    }
+    return web.json_response(answer, status=202)
+
+
+def _read(door: _Door, body: bytes, received_at: datetime) -> list[Alert]:
+    """The alerts in *body*, with what the connection says of all of them."""
+    if gzipped(body):
+        body = inflate(body)
+    alerts = door.source.parse(decode(body), received_at=received_at)
+    extra = door.connection.labels
+    if not extra:
+        return alerts
+    # Identity was settled by the sender's labels; the operator's word about the sender wins over the sender's.
+    return [replace(alert, labels={**_fewer(alert.labels, extra), **extra}) for alert in alerts]
+
+
+def _fewer(labels: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    return dict(list(labels.items())[: max(0, LABELS_LIMIT - len(extra))])
+
+
+async def _body(request: web.Request) -> bytes | None:
+    """The body, read piece by piece so that its size is bounded whatever its headers say; None when it is too large."""
+    if (request.content_length or 0) > BODY_LIMIT:
+        return None
+    found = bytearray()
+    try:
+        async for piece in request.content.iter_any():
+            found += piece
+            if len(found) > BODY_LIMIT:
+                return None
+    except (HttpProcessingError, web.RequestPayloadError) as error:
+        raise UserError(f"the body cannot be read: {type(error).__name__}") from None
+    return bytes(found)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _allowed(header: str, hashes: tuple[bytes, ...]) -> bool:
+    """Whether *header* holds one of the tokens, as Bearer or as the password of Basic; every one is compared."""
+    given = _hash(_token(header))
+    # Not any(): the time must not tell which one fitted.
+    return sum(hmac.compare_digest(given, known) for known in hashes) > 0
+
+
+def _token(header: str) -> str:
+    scheme, _, rest = header.partition(" ")
+    rest = rest.strip()
+    if scheme.lower() == "bearer":
+        return rest
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        decoded = base64.b64decode(rest.encode("ascii"), validate=True).decode("utf-8", "surrogateescape")
+    except (binascii.Error, UnicodeEncodeError):
+        return ""
+    return decoded.partition(":")[2]
+
+
+def _log(receipt: Receipt) -> None:
+    tally = Tally(outcome for _, outcome, _ in receipt.results)
+    incidents = sorted({incident for _, _, incident in receipt.results if incident})
+    log.info(
+        "alerts.stored",
+        delivery=receipt.delivery_id,
+        alerts=len(receipt.results),
+        outcomes=dict(tally),
+        incidents=incidents[:20],
+    )
+
+
+def _refused(status: int, reason: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    answer: dict[str, Any] = {"error": reason}
+    return web.json_response(answer, status=status, headers=dict(headers or {}))

@@ -1,0 +1,58 @@
+"""What every test may ask for: a database of each kind, real and empty."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.kit.db import Database
+from bot.migrations import migrate
+from tests.postgres import Postgres, binaries, postgres
+
+# Without any PostgreSQL its variants are not collected; CI sets TOCSIN_TEST_ALL, which makes that an error.
+KINDS = ["sqlite"]
+if binaries() or os.environ.get("TOCSIN_TEST_ALL"):
+    KINDS.append("postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One real server for the whole run; databases are made per test."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Postgres) -> str:
+    """A migrated database to copy: making one takes a second, copying it a few milliseconds."""
+    url = postgres_server.database()
+    migrate(Database(url))
+    return url.split("/")[3].split("?")[0]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "tocsin.db"
+    migrate(Database(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a migrated, empty database: once a SQLite file, once a PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "tocsin.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.database(request.getfixturevalue("postgres_template"))
+
+
+@pytest.fixture
+async def database(database_url: str):
+    """The same, ready to use."""
+    db = Database(database_url)
+    yield db
+    await db.close()

@@ -1,0 +1,41 @@
+"""The pager that pages nobody says so."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from bot.incidents.pager import Pager, PageRequest, PageResult
+from bot.kit.errors import PermanentError
+from bot.kit.shelf import Shelf
+from bot.pagers import log
+
+REQUEST = PageRequest("INC-42", "Payments are down", "SEV1", "checkout", dedup_key="tocsin-1-1")
+
+
+async def test_it_says_that_nobody_was_paged_and_what_to_do():
+    pager: Pager = log
+
+    result = await pager.page(REQUEST)
+
+    assert (result.outcome, result.proof) == ("nobody", None)
+    assert result.detail.startswith("Nobody was paged")
+    assert "tocsin.yaml" in result.detail
+
+
+async def test_the_log_holds_the_reference_and_not_the_title():
+    with capture_logs() as lines:
+        await log.page(REQUEST)
+
+    (line,) = lines
+    assert line["incident"] == "INC-42"
+    assert "Payments" not in str(line)
+
+
+def test_it_stands_on_the_shelf():
+    assert "log" in Shelf("bot.pagers", must_have=("page",)).load()
+
+
+def test_a_page_without_proof_is_not_sent():
+    with pytest.raises(PermanentError, match="no proof"):
+        PageResult("sent", "accepted")
+
+    assert PageResult("sent", "accepted", proof="dedup-1").outcome == "sent"

@@ -1,0 +1,230 @@
+"""The durable engine: what is promised with a commit is done, soon, once, and by somebody."""
+
+import asyncio
+import json
+import statistics
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from bot.engine import MAIN, RUNS, Engine, Retry, Work
+from bot.kit.db import Database
+from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.ids import new_id
+
+
+class Diary:
+    """What the workflows of a test did, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, float]] = []
+
+    async def note(self, name: str) -> None:
+        self.done.append((name, time.monotonic()))
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.done]
+
+    async def until(self, count: int, within: float = 10.0) -> None:
+        async with asyncio.timeout(within):
+            while len(self.done) < count:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def diary():
+    return Diary()
+
+
+@pytest.fixture
+async def engine(database, diary):
+    made = Engine(database, listen_seconds=0.1, poll_seconds=60)  # a poll that never comes: only the poke can start work
+    made.workflow("note", diary.note)
+    await made.start()
+    yield made
+    await made.stop(drain_seconds=0)
+
+
+async def test_committed_work_starts_at_once_without_the_poll(engine, diary):
+    waits = []
+    for n in range(10):
+        async with engine.transaction() as tx:
+            tx.enqueue(Work("note", f"note:{n}", (str(n),)))
+        committed = time.monotonic()
+        await diary.until(n + 1)
+        waits.append(diary.done[-1][1] - committed)
+
+    assert diary.names() == [str(n) for n in range(10)]
+    assert statistics.median(waits) < 1  # the poll is a minute away
+
+
+async def test_work_of_a_transaction_that_fails_is_never_done(engine, diary):
+    with pytest.raises(RuntimeError):
+        async with engine.transaction() as tx:
+            tx.enqueue(Work("note", "note:lost", ("lost",)))
+            raise RuntimeError
+    async with engine.transaction() as tx:
+        tx.enqueue(Work("note", "note:kept", ("kept",)))
+    await diary.until(1)
+    await asyncio.sleep(0.1)
+
+    assert diary.names() == ["kept"]
+
+
+async def test_the_same_work_promised_twice_is_done_once(engine, diary):
+    for _ in range(3):
+        async with engine.transaction() as tx:
+            tx.enqueue(Work("note", "note:same", ("same",)), Work("note", "note:same", ("same",)))
+    async with engine.transaction() as tx:
+        tx.enqueue(Work("note", "note:end", ("end",)))
+    await diary.until(2)
+    await asyncio.sleep(0.1)
+
+    assert sorted(diary.names()) == ["end", "same"]
+
+
+async def test_work_for_one_target_is_done_one_at_a_time(database):
+    running: list[str] = []
+    most = 0
+    ended = 0
+
+    async def work(name: str) -> None:
+        nonlocal most, ended
+        running.append(name)
+        most = max(most, len(running))
+        await asyncio.sleep(0.05)
+        running.remove(name)
+        ended += 1
+
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=0.2)
+    engine.workflow("work", work)
+    await engine.start()
+    try:
+        for n in range(3):
+            async with engine.transaction() as tx:
+                tx.enqueue(Work("work", f"work:{n}", ("x",), queue=RUNS, partition="web-1"))
+        async with asyncio.timeout(10):
+            while ended < 3:
+                await asyncio.sleep(0.01)
+    finally:
+        await engine.stop(drain_seconds=0)
+
+    assert most == 1
+
+
+async def test_a_passing_failure_is_tried_again_and_a_lasting_one_is_parked(database):
+    tries = 0
+    parked: list[tuple[str, str, str]] = []
+
+    async def flaky() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise TemporaryError("not yet", after=0.01)
+
+    async def hopeless() -> None:
+        raise PermanentError("no such channel")
+
+    async def broken() -> None:
+        raise ValueError("xoxb-secret in here")
+
+    async def tell(workflow: str, id: str, args: tuple, why: str) -> None:
+        parked.append((workflow, id, why))
+
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=60, parked=tell)
+    for name, run in (("flaky", flaky), ("hopeless", hopeless), ("broken", broken)):
+        engine.workflow(name, run, Retry(first=0.01))
+    await engine.start()
+    try:
+        async with engine.transaction() as tx:
+            tx.enqueue(*(Work(name, f"{name}:1") for name in ("flaky", "hopeless", "broken")))
+        async with asyncio.timeout(10):
+            while tries < 3 or len(parked) < 2:
+                await asyncio.sleep(0.01)
+    finally:
+        await engine.stop(drain_seconds=0)
+
+    assert sorted(parked) == [
+        ("broken", "broken:1", "an unexpected ValueError; the log holds the details"),
+        ("hopeless", "hopeless:1", "no such channel"),
+    ]
+
+
+async def test_a_command_beside_the_bot_promises_and_the_bot_does_it(database, diary):
+    beside = Engine(Database(str(database.url.render_as_string(hide_password=False))))
+    async with beside.transaction() as tx:
+        tx.enqueue(Work("note", "note:beside", ("beside",)))
+    await beside.close()
+    await beside.db.close()
+
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=0.2)
+    engine.workflow("note", diary.note)
+    await engine.start()
+    await diary.until(1)
+    await engine.stop(drain_seconds=0)
+
+    assert diary.names() == ["beside"]
+
+
+async def test_what_a_stopped_process_left_is_taken_over_by_the_next(database, diary):
+    started = asyncio.Event()
+
+    async def stuck(name: str) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    first = Engine(database, listen_seconds=0.1, poll_seconds=0.2)
+    first.workflow("note", stuck)
+    await first.start()
+    async with first.transaction() as tx:
+        tx.enqueue(Work("note", "note:left", ("left",)))
+    await asyncio.wait_for(started.wait(), 10)
+    await first.stop(drain_seconds=0)
+
+    second = Engine(database, listen_seconds=0.1, poll_seconds=0.2)
+    second.workflow("note", diary.note)
+    await second.start()
+    await diary.until(1)
+    await second.stop(drain_seconds=0)
+
+    assert diary.names() == ["left"]
+
+
+async def test_a_second_process_on_sqlite_is_refused_with_what_to_do(tmp_path, sqlite_template):
+    path = tmp_path / "one.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    first, second = Engine(Database(f"sqlite:///{path}")), Engine(Database(f"sqlite:///{path}"))
+    await first.start()
+    try:
+        with pytest.raises(UserError, match=r"Another tocsin is running.*Postgres"):
+            await second.start()
+    finally:
+        await first.stop(drain_seconds=0)
+        await first.db.close()
+        await second.db.close()
+
+
+async def test_the_queues_are_few_and_inputs_are_stored_as_json(engine, diary):
+    async with engine.transaction() as tx:
+        tx.enqueue(Work("note", "note:json", ("plain",)))
+    await diary.until(1)
+
+    schema = "" if engine.db.sqlite else "dbos."
+    async with engine.db.read() as session:
+        inputs = await session.scalar(
+            sa.text(f"select inputs from {schema}workflow_input where workflow_uuid = 'note:json'")
+        )
+        queues = await session.scalars(sa.text(f"select name from {schema}queues order by name"))
+    assert json.loads(inputs)["positionalArgs"] == ["plain"]
+    assert list(queues) == [MAIN, RUNS]
+
+
+def test_ids_sort_by_the_time_they_were_made():
+    ids = []
+    for _ in range(3):
+        ids.append(new_id())
+        time.sleep(0.002)
+
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 3
