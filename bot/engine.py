@@ -101,7 +101,8 @@ class Engine:
     ) -> None:
         """Make the engine; nothing runs before `start`.
 
-        *listen_seconds* bounds how long `stop` waits for the engine's listener thread; *parked* is told ``(workflow, id, args, reason)`` when a workflow is given up.
+        *listen_seconds* bounds how long `stop` waits for the engine's listener thread. *parked* is told
+        ``(workflow, id, args, reason)`` when a workflow is given up.
         """
         self.db = db
         self.lease_seconds = lease_seconds
@@ -279,23 +280,25 @@ class Engine:
             if task is not None:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-            with structlog.contextvars.bound_contextvars(workflow=workflow_id):
-                for attempt in range(1, retry.attempts + 1):
-                    try:
-                        await run(*args)
+            # The context of whoever happened to poke is not this work's.
+            structlog.contextvars.clear_contextvars()
+            structlog.contextvars.bind_contextvars(workflow=workflow_id)
+            for attempt in range(1, retry.attempts + 1):
+                try:
+                    await run(*args)
+                    return
+                except Exception as error:  # noqa: BLE001 - one of the three edges: nothing above can answer
+                    wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
+                    if isinstance(error, TemporaryError):
+                        wait = max(wait, error.after)
+                    elif not unavailable(error):
+                        await self._give_up(name, workflow_id, args, error)
                         return
-                    except Exception as error:  # noqa: BLE001 - one of the three edges: nothing above can answer
-                        wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
-                        if isinstance(error, TemporaryError):
-                            wait = max(wait, error.after)
-                        elif not unavailable(error):
-                            await self._give_up(name, workflow_id, args, error)
-                            return
-                        log.warning("work.again", attempt=attempt, wait_seconds=wait, reason=reason(error))
-                        if attempt == retry.attempts:
-                            await self._give_up(name, workflow_id, args, error)
-                            return
-                        await asyncio.sleep(wait)
+                    log.warning("work.again", attempt=attempt, wait_seconds=wait, reason=reason(error))
+                    if attempt == retry.attempts:
+                        await self._give_up(name, workflow_id, args, error)
+                        return
+                    await asyncio.sleep(wait)
 
         return guarded
 

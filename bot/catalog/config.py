@@ -178,6 +178,8 @@ def checked(found: Document, shape: type[Shape]) -> Shape:
     """*found* as a *shape*; ConfigError with a line for each problem."""
     if not isinstance(found.data, dict):
         raise ConfigError([f"{found.name}:1: the file must hold keys and values, first of all `version: 1`"])
+    if "version" not in found.data:
+        raise ConfigError([f"{found.name}:1: 'version' is missing; begin with `version: 1`"])
     try:
         return shape.model_validate(found.data)
     except ValidationError as error:

@@ -450,8 +450,9 @@ class _Transaction:
             insert_for(self.connection, _table(Incident))
             .values(**values)
             .on_conflict_do_nothing(index_elements=["group_key"], index_where=_IS_OPEN[self.connection.dialect.name])
+            .returning(col(Incident.id))
         )
-        if not added.rowcount:
+        if added.scalar_one_or_none() is None:
             return None
         await self.connection.execute(sa.update(Counter).where(col(Counter.name) == "incident").values(value=number))
         found = _Open(values["id"], number, route.severity)

@@ -112,21 +112,29 @@ class Redactor:
 
     def between(self, text: str, cut: int) -> int:
         """*cut*, or the beginning of the secret in *text* that it would go through."""
+        # A few rounds only: text that is nothing but the looks of secrets could send this back to its beginning.
+        for _ in range(4):
+            spans = (self._spanning(pattern, text, cut) for pattern, _ in _PATTERNS)
+            earlier = min((start for start in spans if start is not None), default=cut)
+            if earlier == cut:
+                break
+            cut = earlier
         moved = True
-        while moved:
+        while moved:  # what we know is never cut, however long that takes
             moved = False
             for form in self.forms:
                 at = text.find(form, max(0, cut - len(form) + 1), cut + len(form) - 1)
                 if 0 <= at < cut:
                     cut, moved = at, True
-            for pattern, _ in _PATTERNS:
-                for match in pattern.finditer(text, max(0, cut - self.margin)):
-                    if match.start() >= cut:
-                        break
-                    if match.end() > cut:
-                        cut, moved = match.start(), True
-                        break
         return cut
+
+    def _spanning(self, pattern: re.Pattern[str], text: str, cut: int) -> int | None:
+        for match in pattern.finditer(text, max(0, cut - self.margin), cut + self.margin):
+            if match.start() >= cut:
+                break
+            if match.end() > cut:
+                return match.start()
+        return None
 
     def stream(self) -> "Stream":
         """For text that comes in pieces, wherever the pieces are cut."""

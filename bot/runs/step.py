@@ -171,7 +171,7 @@ def message(part: Mapping[str, Any]) -> str:
         case "too_short":
             return "must not be empty"
         case _:
-            return str(part["msg"]).removeprefix("Value error, ")
+            return str(part["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def refuse(reason: str) -> PydanticCustomError:

@@ -36,9 +36,7 @@ class Actor:
         """A channel this person can see, by id or name."""
         found = name if isinstance(name, Channel) else self.workspace.channel(name)
         if found is None or not self.workspace.sees(found, self.id):
-            there = ", ".join(
-                f"#{c.name}" for c in self.workspace.channels.values() if self.workspace.sees(c, self.id)
-            )
+            there = ", ".join(f"#{c.name}" for c in self.workspace.channels.values() if self.workspace.sees(c, self.id))
             raise ImpossibleError(f"{self.name} sees no channel {name!r}; there is: {there}")
         return found
 

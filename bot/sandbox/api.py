@@ -86,9 +86,7 @@ class Api:
         method = METHODS.get(name)
         accepted = ""
         if method is not None:
-            scopes = (
-                [method.scopes] if isinstance(method.scopes, str) else sorted(set(method.scopes.values()))
-            )
+            scopes = [method.scopes] if isinstance(method.scopes, str) else sorted(set(method.scopes.values()))
             accepted = ",".join(s for s in scopes if s)
         return {"x-oauth-scopes": ",".join(self.workspace.app.scopes), "x-accepted-oauth-scopes": accepted}
 

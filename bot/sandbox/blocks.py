@@ -98,6 +98,8 @@ def _block(check: Check, block: Any, at: str) -> None:
     if check.surface not in surfaces:
         check.say(f"{at}/type", f"{kind} is not allowed on this surface ({check.surface})")
     check.identity(block, "block_id", at, check.block_ids)
+    # An action_id has to be unique in its block only; together with the block_id it names the element.
+    check.action_ids.clear()
     checker(check, block, at)
 
 

@@ -69,9 +69,7 @@ class Check:
         if part.get(key) is not None and not isinstance(part[key], bool):
             self.say(f"{at}/{key}", "must be a boolean")
 
-    def number(
-        self, part: Json, key: str, at: str, low: float, high: float, *, needed: bool = False
-    ) -> float | None:
+    def number(self, part: Json, key: str, at: str, low: float, high: float, *, needed: bool = False) -> float | None:
         value = part.get(key)
         if value is None:
             if needed:
@@ -84,9 +82,7 @@ class Check:
             self.say(f"{at}/{key}", f"must be between {low:g} and {high:g}")
         return value
 
-    def choice(
-        self, part: Json, key: str, at: str, allowed: Collection[str], *, needed: bool = False
-    ) -> None:
+    def choice(self, part: Json, key: str, at: str, allowed: Collection[str], *, needed: bool = False) -> None:
         value = part.get(key)
         if value is None:
             if needed:
@@ -94,9 +90,7 @@ class Check:
         elif not isinstance(value, str) or value not in allowed:
             self.say(f"{at}/{key}", f"must be one of: {', '.join(sorted(allowed))}")
 
-    def array(
-        self, part: Json, key: str, at: str, most: int, *, least: int = 1, needed: bool = True
-    ) -> list[Any]:
+    def array(self, part: Json, key: str, at: str, most: int, *, least: int = 1, needed: bool = True) -> list[Any]:
         value = part.get(key)
         if value is None:
             if needed:
@@ -144,9 +138,7 @@ class Check:
             return
         self.text_object(value, f"{at}/{key}", longest, plain=plain, shortest=shortest)
 
-    def text_object(
-        self, value: Any, at: str, longest: int, *, plain: bool = False, shortest: int = 1
-    ) -> None:
+    def text_object(self, value: Any, at: str, longest: int, *, plain: bool = False, shortest: int = 1) -> None:
         if not self.mapping(value, at):
             return
         kind = value.get("type")

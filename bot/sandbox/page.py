@@ -14,12 +14,11 @@ from aiohttp import web
 
 from bot.kit.clock import utc_now
 from bot.sandbox import inputs
-from bot.sandbox.actor import find
 from bot.sandbox.delivery import Delivery
 from bot.sandbox.inputs import ImpossibleError
 from bot.sandbox.socket import Sockets
 from bot.sandbox.state import Channel, Json, Message, User, View
-from bot.sandbox.workspace import TEAM, Workspace
+from bot.sandbox.workspace import TEAM, Workspace, fields
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -71,9 +70,7 @@ class Page:
         if name not in STATIC:
             raise web.HTTPNotFound
         body = files("bot.sandbox").joinpath("static", name).read_bytes()
-        return web.Response(
-            body=body, headers={**SAFE, "Content-Type": STATIC[name], "Cache-Control": "no-store"}
-        )
+        return web.Response(body=body, headers={**SAFE, "Content-Type": STATIC[name], "Cache-Control": "no-store"})
 
     # --- what it shows
 
@@ -102,19 +99,15 @@ class Page:
             },
             "groups": {g.id: g.handle for g in workspace.groups.values()},
             "commands": [
-                {"name": c.name, "description": c.description, "hint": c.hint}
-                for c in workspace.app.commands.values()
+                {"name": c.name, "description": c.description, "hint": c.hint} for c in workspace.app.commands.values()
             ],
             "shortcuts": [
-                {"name": s.name, "type": s.kind, "callback_id": s.callback_id}
-                for s in workspace.app.shortcuts.values()
+                {"name": s.name, "type": s.kind, "callback_id": s.callback_id} for s in workspace.app.shortcuts.values()
             ],
             "channels": [self._channel(c, user) for c in seen],
             "modals": [self._view(v) for v in workspace.stacks.get(user.id, [])],
             "home": self._view(home) if home else None,
-            "notices": [
-                {"text": n.text, "at": n.at} for n in list(workspace.notices)[-20:] if n.user == user.id
-            ],
+            "notices": [{"text": n.text, "at": n.at} for n in list(workspace.notices)[-20:] if n.user == user.id],
             "violations": [{"kind": v.kind, "detail": v.detail, "at": v.at} for v in workspace.violations[-50:]],
             "alerts": self.alert_url is not None,
         }
@@ -259,7 +252,11 @@ class Page:
         place = self._own_view(user, body) if body.get("view") else self._post(user, body)
         if isinstance(place, View):
             self._take(place, body.get("values"))
-        block, element = find(place.blocks, str(body.get("action_id")))
+        pressed = (body.get("block_id"), body.get("action_id"))
+        there = [(b, e) for b, e in fields(place.blocks) if (b["block_id"], e["action_id"]) == pressed]
+        if not there:
+            raise ImpossibleError("this button is gone")
+        block, element = there[0]
         value = body.get("value")
         state = {} if element["type"] == "button" else inputs.entered(self.workspace, element, value)
         reply = await self.delivery.act(user, place, block, element, state)

@@ -213,9 +213,7 @@ class Sockets:
             return True, pending.answer.result()
         return False, None
 
-    def _judge(
-        self, number: str, pending: Pending, answer: tuple[bool, Any], connection: Connection
-    ) -> Outcome:
+    def _judge(self, number: str, pending: Pending, answer: tuple[bool, Any], connection: Connection) -> Outcome:
         elapsed = (time.monotonic() - pending.sent) * 1000
         if answer[0]:
             return Outcome(True, answer[1], elapsed)

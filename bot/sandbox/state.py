@@ -466,12 +466,10 @@ class App:
             )
             for c in features.get("slash_commands") or []
         ]
-        shortcuts = [
-            Shortcut(s["name"], s["type"], s["callback_id"]) for s in features.get("shortcuts") or []
-        ]
-        name = (features.get("bot_user") or {}).get("display_name") or (
-            manifest.get("display_information") or {}
-        ).get("name")
+        shortcuts = [Shortcut(s["name"], s["type"], s["callback_id"]) for s in features.get("shortcuts") or []]
+        name = (features.get("bot_user") or {}).get("display_name") or (manifest.get("display_information") or {}).get(
+            "name"
+        )
         return cls(
             id="A00SANDBOX",
             name=re.sub(r"[^a-z0-9._-]+", "-", str(name or "bot").lower()),

@@ -267,9 +267,7 @@ class Workspace:
             channel.pins = [p for p in channel.pins if p.ts != message.ts]
             ts = self.next_ts()
             body: Json = {"subtype": "message_deleted", "deleted_ts": message.ts, "ts": ts, "hidden": True}
-            self.emit(
-                self._message_event(channel, body, ts, previous_message=message.payload(TEAM)), channel
-            )
+            self.emit(self._message_event(channel, body, ts, previous_message=message.payload(TEAM)), channel)
         self.touch(f"channel {channel.id}")
 
     def react(self, channel: Channel, message: Message, user: str, name: str, *, add: bool = True) -> None:

@@ -1,0 +1,1 @@
+"""Machines talk to us: alerts come in here, and whoever watches the bot asks how it is."""

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.runs.expressions import ExpressionError, evaluate, names, render, render_value
@@ -166,6 +166,7 @@ def test_names_are_found_wherever_they_hide():
     assert found == {("steps", "a"), ("params", "x"), ("steps", "q", "z"), ("env", "y"), ("vars", "v")}
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=200))
 def test_any_text_is_rendered_or_refused(text):
     try:
@@ -174,6 +175,7 @@ def test_any_text_is_rendered_or_refused(text):
         return
 
 
+@settings(max_examples=50)
 @given(st.text(alphabet="ab'\"()[]{}|.,~+*%-=<>1 \n", max_size=60))
 def test_any_expression_is_computed_or_refused(text):
     try:

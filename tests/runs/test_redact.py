@@ -5,7 +5,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.runs.redact import MASK, Redactor
@@ -35,6 +35,7 @@ def test_a_known_secret_is_masked_in_every_form(form):
     assert MASK in told
 
 
+@settings(max_examples=40)
 @given(user=st.text(alphabet="abcxyz", max_size=9), after=st.text(alphabet="abc", max_size=4))
 def test_a_secret_inside_basic_authentication_is_masked(user, after):
     encoded = base64.b64encode(f"{user}:{SECRET}{after}".encode()).decode()
@@ -91,7 +92,7 @@ def test_values_inside_json_are_masked_and_so_are_numbers_and_telling_keys():
     assert told == {"a": [f"x {MASK}"], "password": MASK, "n": MASK, "ok": True, "none": None}
 
 
-def test_a_megabyte_of_hostile_text_comes_through():
+def test_a_lot_of_hostile_text_comes_through():
     for piece in (
         "a",
         "eyJ",
@@ -103,7 +104,7 @@ def test_a_megabyte_of_hostile_text_comes_through():
         "Bearer ",
         '"password":"',
     ):
-        text = piece * (300_000 // len(piece))
+        text = piece * (100_000 // len(piece))
         stream = Redactor(["hunter22"]).stream()
 
         assert Redactor(["hunter22"]).text(text)
@@ -131,6 +132,7 @@ def test_a_stream_cut_anywhere_never_leaks(noise, sizes, secret):
     assert secret not in told
 
 
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(1, 9000), max_size=30), pad=st.integers(0, 20000))
 def test_a_line_without_end_never_leaks_and_is_not_kept_for_ever(sizes, pad):
     stream = Redactor(["hunter22hunter22"]).stream()

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from bot.sandbox.server import Sandbox
-from bot.sandbox.state import Limits
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.sandbox.server import Sandbox
+from bot.sandbox.state import Limits
 
 SCOPES = [
     *("commands", "chat:write", "chat:write.public", "channels:read", "channels:manage", "channels:join"),

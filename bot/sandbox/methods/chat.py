@@ -102,9 +102,7 @@ def update(request: Request) -> Json:
         raise RefusedError("cant_update_message")
     if channel.archived:
         raise RefusedError("cant_update_message")
-    text, blocks, attachments = _body(
-        request, longest=4000, too_long="msg_too_long", blocks_too_long="msg_too_long"
-    )
+    text, blocks, attachments = _body(request, longest=4000, too_long="msg_too_long", blocks_too_long="msg_too_long")
     changed: Json = {"text": text, "blocks": blocks, "attachments": attachments}
     if (metadata := _metadata(request)) is not None:
         changed["metadata"] = metadata
@@ -130,13 +128,9 @@ def ephemeral(request: Request) -> Json:
         raise RefusedError("user_not_in_channel")
     if request.me not in channel.members:
         raise RefusedError("not_in_channel")
-    text, blocks, attachments = _body(
-        request, longest=40_000, too_long="msg_too_long", blocks_too_long="msg_too_long"
-    )
+    text, blocks, attachments = _body(request, longest=40_000, too_long="msg_too_long", blocks_too_long="msg_too_long")
     thread = request.text("thread_ts") or None
-    message = request.workspace.whisper(
-        channel, user, text, blocks=blocks, attachments=attachments, thread_ts=thread
-    )
+    message = request.workspace.whisper(channel, user, text, blocks=blocks, attachments=attachments, thread_ts=thread)
     return {"message_ts": message.ts}
 
 

@@ -271,7 +271,7 @@ METHODS = {
     "conversations.join": Method(join, ("channel",), (), "channels:join"),
     "conversations.archive": Method(archive, ("channel",), (), MANAGE),
     "conversations.unarchive": Method(unarchive, ("channel",), (), MANAGE),
-    "conversations.kick": Method(kick, ("channel", "user"), (), MANAGE),
+    "conversations.kick": Method(kick, ("channel", "user"), (), {k: v for k, v in MANAGE.items() if k != "im"}),
     "conversations.leave": Method(leave, ("channel",), (), MANAGE),
     "conversations.open": Method(
         open_direct, (), ("channel", "return_im", "users", "prevent_creation"), {"im": "im:write"}

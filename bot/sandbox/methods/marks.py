@@ -154,15 +154,9 @@ METHODS = {
     "bookmarks.edit": Method(
         edit_bookmark, ("channel_id", "bookmark_id"), ("title", "link", "emoji"), "bookmarks:write"
     ),
-    "bookmarks.remove": Method(
-        remove_bookmark, ("channel_id", "bookmark_id"), ("quip_section_id",), "bookmarks:write"
-    ),
+    "bookmarks.remove": Method(remove_bookmark, ("channel_id", "bookmark_id"), ("quip_section_id",), "bookmarks:write"),
     "bookmarks.list": Method(bookmarks, ("channel_id",), (), "bookmarks:read"),
     "reactions.add": Method(react, ("channel", "name", "timestamp"), (), "reactions:write"),
-    "reactions.remove": Method(
-        unreact, ("name",), ("channel", "timestamp", "file", "file_comment"), "reactions:write"
-    ),
-    "reactions.get": Method(
-        reactions, (), ("channel", "timestamp", "file", "file_comment", "full"), "reactions:read"
-    ),
+    "reactions.remove": Method(unreact, ("name",), ("channel", "timestamp", "file", "file_comment"), "reactions:write"),
+    "reactions.get": Method(reactions, (), ("channel", "timestamp", "file", "file_comment", "full"), "reactions:read"),
 }

@@ -123,6 +123,4 @@ def refuse(error: str, problems: list[Problem], root: str = "") -> None:
     """Refuse with the messages Slack gives: one for each problem, with its JSON pointer."""
     if problems:
         said = [str(Problem(root + p.pointer, p.message, p.code)) for p in problems]
-        raise RefusedError(
-            error, errors=said, response_metadata={"messages": [f"[ERROR] {text}" for text in said]}
-        )
+        raise RefusedError(error, errors=said, response_metadata={"messages": [f"[ERROR] {text}" for text in said]})

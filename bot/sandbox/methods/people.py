@@ -60,7 +60,5 @@ METHODS = {
     "usergroups.list": Method(
         groups, (), ("include_count", "include_disabled", "include_users", "team_id"), "usergroups:read"
     ),
-    "usergroups.users.list": Method(
-        of_group, ("usergroup",), ("include_disabled", "team_id"), "usergroups:read"
-    ),
+    "usergroups.users.list": Method(of_group, ("usergroup",), ("include_disabled", "team_id"), "usergroups:read"),
 }

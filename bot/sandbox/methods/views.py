@@ -74,9 +74,7 @@ def update(request: Request) -> Json:
     if number:
         view = request.workspace.views.get(number)
     else:
-        found = (
-            v for v in request.workspace.views.values() if external and v.body.get("external_id") == external
-        )
+        found = (v for v in request.workspace.views.values() if external and v.body.get("external_id") == external)
         view = next(found, None)
     if view is None or not view.open:
         raise RefusedError("not_found")

@@ -83,7 +83,7 @@ function here() {
 }
 
 const label = (channel) => channel.kind === "im" ? state.app.name : channel.name;
-const sign = (channel) => channel.kind === "im" ? "●" : channel.kind === "private" ? "🔒" : "#";
+const sign = (channel) => channel.kind === "im" ? "●" : channel.kind === "private" ? "◆" : "#";
 
 // --- drawing
 
@@ -148,15 +148,14 @@ function channelView(channel) {
   document.title = `${channel.kind === "im" ? "" : "#"}${label(channel)} – Sandbox`;
   $("topic").replaceChildren(...mrkdwn(channel.topic || channel.purpose, state).filter((n) => n.nodeName !== "BR"));
   $("pins").hidden = !channel.pins.length;
-  $("pins").textContent = `📌 ${channel.pins.length}`;
-  $("pins").title = `${channel.pins.length} pinned`;
+  $("pins").textContent = `${channel.pins.length} pinned`;
   $("people").hidden = channel.kind === "im";
-  $("people").textContent = `👥 ${channel.members.length}`;
+  $("people").textContent = `${channel.members.length} member${channel.members.length === 1 ? "" : "s"}`;
   $("people").title = channel.members.map((id) => state.users[id]?.name ?? id).join(", ");
   $("bookmarks").hidden = !channel.bookmarks.length;
   $("bookmarks").replaceChildren(...channel.bookmarks.map((b) =>
     el("a", { href: /^https?:/.test(b.link) ? b.link : undefined, target: "_blank", rel: "noopener noreferrer" },
-      `${b.emoji ? emoji(b.emoji.replaceAll(":", "")) : "🔗"} ${b.title}`)));
+      b.emoji ? [emoji(b.emoji.replaceAll(":", "")), " "] : null, b.title)));
   panel(channel);
   composer(channel);
   list(channel);
@@ -256,8 +255,8 @@ function keyed(channel, message, compact) {
 function avatar(id) {
   const user = state.users[id];
   const name = user?.real_name ?? "?";
-  const hue = [...id].reduce((sum, c) => sum + c.charCodeAt(0), 0) % 6;
-  return el("span", { class: `avatar hue-${hue}${user?.bot ? " bot" : ""}`, "aria-hidden": "true" }, user?.bot ? "🔔" : name[0].toUpperCase());
+  const hue = [...id].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) >>> 0, 7) % 6;
+  return el("span", { class: `avatar hue-${hue}${user?.bot ? " bot" : ""}`, "aria-hidden": "true" }, name[0].toUpperCase());
 }
 
 function draw(channel, message, compact) {
@@ -269,16 +268,17 @@ function draw(channel, message, compact) {
       el("div", { class: "content" }, mrkdwn(message.text, state)));
   }
   const screen = messageScreen(channel, message);
-  const body = message.blocks?.length ? blocks(message.blocks, screen) : [el("div", { class: "text" }, mrkdwn(message.text, state))];
+  // What people write also comes as rich text, but their words as typed are enough here.
+  const body = message.blocks?.length && !message.client_msg_id ? blocks(message.blocks, screen) : [el("div", { class: "text" }, mrkdwn(message.text, state))];
   const attachments = (message.attachments ?? []).map((a) =>
     el("div", { class: "attachment" }, a.blocks ? blocks(a.blocks, screen) : mrkdwn(a.text ?? a.fallback ?? "", state)));
   const head = compact ? null : el("div", { class: "head" }, el("strong", {}, user?.real_name ?? message.user),
     user?.bot ? el("span", { class: "badge" }, "APP") : null, time,
-    channel.pins.includes(message.ts) ? el("span", { class: "pin", title: "Pinned" }, "📌") : null);
+    channel.pins.includes(message.ts) ? el("span", { class: "pin", title: "Pinned" }, "Pinned") : null);
   return el("article", { class: `message${compact ? " compact" : ""}${message.only_for ? " private" : ""}`, id: `m-${message.ts}` },
     el("span", { class: "gutter" }, compact ? time : avatar(message.user)),
     el("div", { class: "content" },
-      message.only_for ? el("div", { class: "note" }, "👁 Only visible to you") : null,
+      message.only_for ? el("div", { class: "note" }, "Only visible to you") : null,
       head, body, attachments, (message.files ?? []).map(file),
       message.edited ? el("small", { class: "edited" }, "(edited)") : null,
       reactions(channel, message)),
@@ -287,7 +287,7 @@ function draw(channel, message, compact) {
 
 function file(item) {
   const size = item.size > 2048 ? `${Math.round(item.size / 1024)} kB` : `${item.size} bytes`;
-  return el("div", { class: "file" }, el("span", { class: "icon" }, "📄"),
+  return el("div", { class: "file" }, el("span", { class: "icon" }, item.filetype.slice(0, 4)),
     el("div", {}, el("strong", {}, item.title), el("small", {}, `${item.name} · ${size}`)),
     el("a", { href: `/files/${item.id}`, target: "_blank", rel: "noopener" }, "Open"),
     el("a", { href: `/files/${item.id}?download=1`, download: item.name }, "Download"));
@@ -299,19 +299,19 @@ function reactions(channel, message) {
     el("button", {
       type: "button", class: r.users.includes(state.me) ? "mine" : "", title: r.users.map((id) => state.users[id]?.name ?? id).join(", "),
       onclick: () => act("react", { channel: channel.id, ts: message.ts, name: r.name }),
-    }, `${emoji(r.name)} ${r.count}`)));
+    }, emoji(r.name), ` ${r.count}`)));
 }
 
 function tools(channel, message) {
-  const react = ["white_check_mark", "eyes", "pushpin"].map((name) =>
+  const react = ["white_check_mark", "eyes", "+1"].map((name) =>
     el("button", { type: "button", title: `React with ${name}`, onclick: () => act("react", { channel: channel.id, ts: message.ts, name }) }, emoji(name)));
   const reply = el("button", {
-    type: "button", title: "Reply in thread", onclick: () => {
+    type: "button", class: "wide", title: "Reply in thread", onclick: () => {
       thread = message.thread_ts ?? message.ts;
       render();
       $("text").focus();
     },
-  }, "💬");
+  }, "Reply");
   const kept = state.shortcuts.filter((s) => s.type === "message").map((s) =>
     el("button", { type: "button", class: "wide", onclick: () => act("shortcut", { callback_id: s.callback_id, channel: channel.id, ts: message.ts }) }, s.name));
   return el("div", { class: "hover", role: "toolbar", "aria-label": "Message actions" }, react, reply, kept);
@@ -339,8 +339,8 @@ async function confirmed(element) {
   });
 }
 
-const busy = (element, on) => {
-  for (const node of document.querySelectorAll(`[data-action="${CSS.escape(element.action_id)}"]`)) node.classList.toggle("busy", on);
+const busy = (block, element, on) => {
+  for (const node of document.querySelectorAll(`[data-block="${CSS.escape(block.block_id)}"][data-action="${CSS.escape(element.action_id)}"]`)) node.classList.toggle("busy", on);
 };
 
 function messageScreen(channel, message) {
@@ -348,9 +348,9 @@ function messageScreen(channel, message) {
     people: state,
     act: async (block, element, value) => {
       if (!(await confirmed(element))) return;
-      busy(element, true);
-      await act("action", { channel: channel.id, ts: message.ts, action_id: element.action_id, value });
-      busy(element, false);
+      busy(block, element, true);
+      await act("action", { channel: channel.id, ts: message.ts, block_id: block.block_id, action_id: element.action_id, value });
+      busy(block, element, false);
     },
   };
 }
@@ -368,9 +368,9 @@ function viewScreen(view) {
     changed: (block, element, value) => { mine[block.block_id] = { value }; },
     act: async (block, element, value) => {
       if (!(await confirmed(element))) return;
-      busy(element, true);
-      await act("action", { view: view.id, action_id: element.action_id, value, values: mine });
-      busy(element, false);
+      busy(block, element, true);
+      await act("action", { view: view.id, block_id: block.block_id, action_id: element.action_id, value, values: mine });
+      busy(block, element, false);
     },
   };
 }

@@ -56,7 +56,7 @@ function section(block, screen) {
 // Pictures from elsewhere are not loaded: the page talks to nobody but this server.
 function picture(image) {
   if (/^data:image\//.test(image.image_url ?? "")) return el("img", { src: image.image_url, alt: image.alt_text });
-  return el("span", { class: "picture", title: image.image_url }, `🖼 ${image.alt_text ?? ""}`);
+  return el("span", { class: "picture", title: image.image_url }, image.alt_text ?? "");
 }
 
 function table(block, screen) {

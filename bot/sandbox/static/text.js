@@ -18,7 +18,29 @@ const EMOJI = {
   arrow_right: "➡️", arrow_up: "⬆️", arrow_down: "⬇️", new: "🆕", sos: "🆘", ballot_box_with_check: "☑️", house: "🏠", scroll: "📜",
 };
 
-export const emoji = (name) => EMOJI[name] ?? `:${name}:`;
+// Without a colour emoji font a browser draws empty boxes; then words and coloured dots do better.
+const COLOUR = (() => {
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  if (!context) return true;
+  context.font = "16px sans-serif";
+  context.fillText("\u{1F534}", 0, 16);
+  const { data } = context.getImageData(0, 0, 20, 20);
+  for (let i = 0; i < data.length; i += 4) if (data[i] > data[i + 1] + 40) return true;
+  return false;
+})();
+const DOTS = /^(?:large_)?(red|orange|yellow|green|blue|white|black)_circle$/;
+const WORDS = { white_check_mark: "✓", heavy_check_mark: "✓", x: "✗", warning: "⚠", "+1": "+1", "-1": "−1" };
+
+// The emoji of a short name, as a node.
+export function emoji(name) {
+  if (COLOUR || !(name in EMOJI)) return document.createTextNode(EMOJI[name] ?? `:${name}:`);
+  const dot = DOTS.exec(name);
+  if (dot) return el("span", { class: `circle ${dot[1]}`, role: "img", "aria-label": name });
+  return el("span", { class: "shortcode", title: name }, WORDS[name] ?? `:${name}:`);
+}
+
+// The same where only text fits, such as on a button.
+const glyph = (name) => (COLOUR ? EMOJI[name] : WORDS[name] ?? "");
 
 // A small way to make elements: text and children are always nodes or text, never markup.
 export function el(tag, attributes = {}, ...children) {
@@ -145,7 +167,11 @@ export function mrkdwn(text, people) {
 }
 
 export function simple(text) {
-  return String(text ?? "").replace(/:([a-z0-9_+-]+):/g, (whole, name) => EMOJI[name] ?? whole);
+  return String(text ?? "").replace(/:([a-z0-9_+-]+): ?/g, (whole, name) => {
+    if (!(name in EMOJI)) return whole;
+    const shown = glyph(name);
+    return shown && whole.endsWith(" ") ? `${shown} ` : shown;
+  });
 }
 
 // A text object of Block Kit.

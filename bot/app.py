@@ -1,0 +1,376 @@
+"""The one place where parts are made and joined; everything else receives what it needs."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot import jobs, migrations
+from bot.alerts import routing
+from bot.catalog import config as catalog
+from bot.catalog.config import Config
+from bot.engine import Engine
+from bot.incidents import timeline
+from bot.incidents.chat import Look
+from bot.incidents.intake import Intake
+from bot.incidents.opening import Opening
+from bot.kit.clock import Clock, utc_now
+from bot.kit.db import Database
+from bot.kit.errors import BotError, TemporaryError, UserError
+from bot.kit.shelf import Shelf
+from bot.kit.tasks import spawn
+from bot.postmortems.share import Share
+from bot.reactions import react
+from bot.runs import run as runs
+from bot.runs.interpreter import Interpreter
+from bot.runs.library import Library
+from bot.runs.model import ENDED, RunState
+from bot.runs.show import Show
+from bot.settings import Settings
+from bot.slack import desk as desks
+from bot.slack.app import Socket, bolt, draw
+from bot.slack.client import Pace, SlackChat
+from bot.slack.desk import Desk
+from bot.slack.inbox import Inbox
+from bot.slack.people import People
+from bot.web import health, webhooks
+
+log = structlog.get_logger()
+
+# Larger than any body the webhooks take; they keep their own bound while reading.
+WEB_LIMIT = 17 * 1024**2
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """Every plugin there is."""
+
+    sources: Shelf
+    steps: Shelf
+    pagers: Shelf
+    exporters: Shelf
+    commands: Shelf
+    actions: Shelf
+
+
+def shelves() -> Shelves:
+    """Load them all."""
+    return Shelves(
+        sources=Shelf("bot.sources", must_have=("parse",)).load(),
+        steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
+        pagers=Shelf("bot.pagers", must_have=("page",)).load(),
+        exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
+        actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
+    )
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """How fast the clockwork goes; tests turn it up."""
+
+    lease_seconds: float = 15.0
+    poll_seconds: float = 3.0
+    listen_seconds: float = 1.0
+    drain_seconds: float = 5.0
+    messages_per_second: float = 1.0
+
+
+class Bot:
+    """The whole bot, made by `build` and not yet running."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        *,
+        clock: Clock = utc_now,
+        tempo: Tempo | None = None,
+    ) -> None:
+        """Read the configuration and check it; nothing is opened. Raises UserError with all that is wrong."""
+        self.settings = settings
+        self.environment = environment
+        self.clock = clock
+        self.tempo = tempo or Tempo()
+        self.shelves = shelves()
+        self.config = catalog.load(settings.config, environment)
+        self.routes = routing.load(settings.config / "routes.yaml")
+        self.library = Library.read(runbook_folder(settings.config, self.config), self.shelves.steps)
+        _known(self.config, self.shelves)
+        self.db = Database(settings.database_url.get_secret_value())
+        self.engine = Engine(
+            self.db,
+            lease_seconds=self.tempo.lease_seconds,
+            poll_seconds=self.tempo.poll_seconds,
+            listen_seconds=self.tempo.listen_seconds,
+            parked=self._parked,
+        )
+        self.port = 0
+        self._joined: _Joined | None = None
+        self._ending: list[Any] = []
+
+    async def start(self) -> None:
+        """Open everything, in the order in which it is needed. Alerts are taken before Slack answers."""
+        bot_token, app_token = self.settings.slack_bot_token, self.settings.slack_app_token
+        if bot_token is None or app_token is None:
+            raise UserError(
+                "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the manifest "
+                "that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
+            )
+        await asyncio.to_thread(migrations.check, self.db)
+        for problem in self.library.problems:
+            log.warning("runbook.refused", problem=str(problem))
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=100), timeout=aiohttp.ClientTimeout(total=30)
+        )
+        joined = self._joined = self._join(session, bot_token.get_secret_value(), app_token.get_secret_value())
+        try:
+            await self._open(joined)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _open(self, joined: "_Joined") -> None:
+        await self.engine.start()
+        joined.inbox.channels.update(await desks.channels(self.engine))
+        await self._serve(joined)
+        try:
+            await joined.chat.hello()
+        except TemporaryError as error:
+            log.warning("slack.away", reason=str(error))
+        spawn(self._connect(joined), name="slack.connect")
+        joined.clockwork.start()
+        log.info(
+            "bot.started",
+            port=self.port,
+            database="sqlite" if self.db.sqlite else "postgres",
+            runbooks=len(self.library.runbooks),
+            connections=len(self.config.connections),
+        )
+
+    async def _connect(self, joined: "_Joined") -> None:
+        """Reach Slack, however long it takes."""
+        wait = 1.0
+        while True:
+            try:
+                if not joined.chat.identity:
+                    await joined.chat.hello()
+                await joined.people.refresh()
+                await joined.socket.start()
+                log.info("slack.connected", team=joined.chat.identity.get("team_id"))
+                return
+            except (BotError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                told = str(error) if isinstance(error, BotError) else type(error).__name__
+                log.warning("slack.not_connected", reason=told, wait_seconds=wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 60.0)
+
+    async def _serve(self, joined: "_Joined") -> None:
+        app = web.Application(client_max_size=WEB_LIMIT)
+        app.add_routes(webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock))
+        app.add_routes(
+            health.routes(
+                {
+                    "database": self._database,
+                    "engine": self._lease,
+                    "slack": joined.reachable,
+                }
+            )
+        )
+        joined.runner = web.AppRunner(app, access_log=None)
+        await joined.runner.setup()
+        site = web.TCPSite(joined.runner, self.settings.host, self.settings.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise UserError(
+                f"Cannot listen on {self.settings.host}:{self.settings.port} ({error.strerror}); set TOCSIN_PORT"
+            ) from None
+        self.port = joined.runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what is under way, leave the rest to the next process."""
+        joined, self._joined = self._joined, None
+        if joined is not None:
+            if joined.clockwork.running:
+                joined.clockwork.shutdown(wait=False)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                await joined.socket.stop()
+            await joined.intake.stop()
+            if joined.runner is not None:
+                await joined.runner.cleanup()
+        if self.engine.serving:
+            await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
+        else:
+            await self.engine.close()
+        if joined is not None:
+            await joined.session.close()
+        await self.db.close()
+        log.info("bot.stopped")
+
+    def _join(self, session: aiohttp.ClientSession, bot_token: str, app_token: str) -> "_Joined":
+        general = self.config.general
+        webclient = AsyncWebClient(
+            token=bot_token, base_url=self.settings.slack_api_url, session=session, retry_handlers=[]
+        )
+        chat = SlackChat(
+            webclient,
+            session,
+            draw,
+            announcements=general.announcement_channel or "",
+            pace=Pace(rate=self.tempo.messages_per_second),
+        )
+        people = People(chat)
+        desk = Desk(self.engine, react, chat, people, self.clock)
+        inbox = Inbox(
+            self.engine,
+            chat,
+            people,
+            self.shelves.commands,
+            self.shelves.actions,
+            self.library,
+            self.clock,
+            fill=desk.fill,
+        )
+        desk.inbox = inbox
+        look = Look(
+            prefix=general.channel_prefix,
+            announce=general.announcement_channel is not None,
+            invite=general.invite,
+            public_url=general.public_url,
+        )
+        opening = Opening(
+            self.engine,
+            react,
+            chat,
+            self.shelves.pagers[general.pager],
+            look,
+            self.library.offers,
+            self.clock,
+            opened=inbox.channels.__setitem__,
+        )
+        interpreter = Interpreter(
+            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
+        )
+        show = Show(self.engine, react, chat, self.clock, interpreter)
+        share = Share(self.engine, react, chat, self.clock)
+        for name, workflow in (
+            ("open", opening.open),
+            ("refresh", opening.refresh),
+            ("notify", opening.notify),
+            ("page", opening.page),
+            ("request", desk.perform),
+            ("run", interpreter.run),
+            ("show_run", show.show),
+            ("draft", share.draft),
+        ):
+            self.engine.workflow(name, workflow)
+        intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
+        app = bolt(webclient, chat, inbox, signing_secret=_plain(self.settings))
+
+        async def refresh_channels() -> None:
+            inbox.channels.update(await desks.channels(self.engine))
+
+        clockwork = jobs.scheduler({"people.refresh": people.refresh, "channels.refresh": refresh_channels})
+        return _Joined(session, chat, people, inbox, intake, Socket(app, app_token, webclient), clockwork)
+
+    # -- how it is --------------------------------------------------------------------------------------------------
+
+    async def _database(self) -> str | None:
+        try:
+            async with self.db.read() as session:
+                await session.execute(sa.text("select 1"))
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            return f"the database does not answer ({type(error).__name__})"
+        return None
+
+    async def _lease(self) -> str | None:
+        age = self.engine.lease_age()
+        if age is None or age > self.engine.lease_seconds:
+            return "the engine could not renew its lease; another process may take its work over"
+        return None
+
+    async def _parked(self, workflow: str, id_: str, args: tuple[Any, ...], why: str) -> None:
+        """A workflow was given up: say so where people look."""
+        now = self.clock()
+        if workflow == "run":
+            async with self.engine.transaction() as tx:
+                run = await runs.find(tx.session, args[0], lock=True)
+                if run.state not in ENDED:
+                    failure = {"step": "the run as a whole", "message": why}
+                    await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
+        elif workflow in ("open", "page", "draft"):
+            what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
+            async with self.engine.transaction() as tx:
+                await timeline.record(
+                    tx,
+                    react,
+                    args[0],
+                    "work.parked",
+                    f"The bot gave up on {what}: {why}",
+                    now=now,
+                    actor="bot",
+                    data={"workflow": workflow, "reason": why},
+                    once=id_,
+                )
+
+
+@dataclass
+class _Joined:
+    session: aiohttp.ClientSession
+    chat: SlackChat
+    people: People
+    inbox: Inbox
+    intake: Intake
+    socket: Socket
+    clockwork: AsyncIOScheduler
+    runner: web.AppRunner | None = None
+
+    async def reachable(self) -> str | None:
+        if not self.chat.identity:
+            return "Slack has not answered yet"
+        return None if self.socket.connected else "the socket to Slack is not connected"
+
+
+def build(
+    settings: Settings, environment: Mapping[str, str], *, clock: Clock = utc_now, tempo: Tempo | None = None
+) -> Bot:
+    """The bot, made and checked, not yet running."""
+    return Bot(settings, environment, clock=clock, tempo=tempo)
+
+
+def runbook_folder(folder: Path, config: Config) -> Path:
+    """Where the runbooks are: beside the configuration, else where the bot was started, else those it brings."""
+    wanted = Path(config.general.runbooks)
+    places = [
+        folder / wanted,
+        wanted,
+        Path(__file__).parent.parent / "runbooks",
+        Path(__file__).parent / "data/runbooks",
+    ]
+    return next((place for place in places if place.is_dir()), wanted)
+
+
+def _known(config: Config, found: Shelves) -> None:
+    problems = [
+        f"connections.yaml: {name}: there is no source {connection.source!r}; there is: {', '.join(found.sources)}"
+        for name, connection in config.connections.items()
+        if connection.source not in found.sources
+    ]
+    if config.general.pager not in found.pagers:
+        problems.append(f"tocsin.yaml: there is no pager {config.general.pager!r}; there is: {', '.join(found.pagers)}")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _plain(settings: Settings) -> str | None:
+    return settings.slack_signing_secret.get_secret_value() if settings.slack_signing_secret else None

@@ -1,0 +1,33 @@
+"""What happens by the clock in this process: nothing here has an effect on an incident."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+Tick = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something done again and again; a firing that comes late or piles up is done once."""
+
+    name: str
+    seconds: float
+    jitter: float = 0
+
+
+JOBS = (
+    Job("people.refresh", 3600, jitter=300),
+    Job("channels.refresh", 10),
+)
+
+
+def scheduler(ticks: dict[str, Tick]) -> AsyncIOScheduler:
+    """A clock with every job of `JOBS`, each doing what *ticks* has under its name; not started yet."""
+    made = AsyncIOScheduler(
+        timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    )
+    for job in JOBS:
+        made.add_job(ticks[job.name], "interval", seconds=job.seconds, jitter=job.jitter or None, id=job.name)
+    return made

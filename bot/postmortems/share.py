@@ -1,0 +1,64 @@
+"""Writes the draft and shares it in the incident's channel, once for each revision."""
+
+from dataclasses import dataclass
+
+from bot.engine import Engine
+from bot.incidents import lifecycle, timeline
+from bot.incidents.chat import Chat, Upload
+from bot.incidents.parts import Parts
+from bot.incidents.timeline import React
+from bot.kit.clock import Clock
+from bot.postmortems.draft import draft
+
+
+@dataclass
+class Share:
+    """The workflow `draft`."""
+
+    engine: Engine
+    react: React
+    chat: Chat
+    clock: Clock
+
+    async def draft(self, incident_id: str) -> None:
+        """A new revision if there is more to tell, and its file in the channel."""
+        async with self.engine.transaction() as tx:
+            document = await draft(tx, self.react, incident_id, now=self.clock())
+            incident = await lifecycle.find(tx.session, incident_id)
+        channel = incident.channel
+        if channel is None:
+            return
+        parts = Parts(self.engine, self.react, self.clock)
+        name = f"document:{document.revision}"
+        part = (await parts.begin(incident_id, [name]))[name]
+        file = f"{incident.reference.lower()}-postmortem-{document.revision}.md"
+        upload = Upload(
+            name=file,
+            content=document.text.encode(),
+            title=f"Post-mortem draft of {incident.reference}, revision {document.revision}",
+            comment=(
+                f":page_facing_up: Post-mortem draft of {incident.reference}, revision {document.revision}. "
+                "The facts come from the timeline; the questions in it are for people."
+            ),
+        )
+
+        async def make() -> dict[str, str]:
+            return {"file": await self.chat.upload(channel, upload)}
+
+        async def find() -> dict[str, str] | None:
+            found = await self.chat.find_upload(channel, file, since=document.created_at)
+            return {"file": found} if found else None
+
+        if await parts.make(part, make, find):
+            async with self.engine.transaction() as tx:
+                await timeline.record(
+                    tx,
+                    self.react,
+                    incident_id,
+                    "postmortem.exported",
+                    f"Post-mortem draft, revision {document.revision}, shared in the channel",
+                    now=self.clock(),
+                    actor="bot",
+                    data={"revision": document.revision, "exporter": "md", "place": "slack"},
+                    once=f"slack:{document.revision}",
+                )

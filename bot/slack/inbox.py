@@ -1,0 +1,347 @@
+"""The door for what people ask: written down in one insert, or a form opened at once, then acknowledged.
+
+Slack gives three seconds. Nothing here waits for anything but that insert or that one call.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from slack_bolt.async_app import AsyncAck
+from sqlmodel import col
+
+from bot.engine import Engine, Work
+from bot.incidents import access
+from bot.incidents.model import Request
+from bot.kit.clock import Clock
+from bot.kit.db import insert_for
+from bot.kit.errors import BotError
+from bot.kit.ids import derived_id
+from bot.kit.shelf import Shelf
+from bot.kit.tasks import spawn
+from bot.kit.text import clean, nearest
+from bot.runs import params
+from bot.runs.library import Library
+from bot.slack import ids
+from bot.slack.client import SlackChat
+from bot.slack.context import Asked, Form
+from bot.slack.people import People
+from bot.slack.views import forms
+
+log = structlog.get_logger()
+
+# How long an insert may take before the person is told that nothing was done.
+PATIENCE = 1.5
+VOID = (
+    ":warning: The database does not answer, so *nothing was done*. Please try again in a moment "
+    "(reference `{reference}`)."
+)
+
+Fill = Callable[[str, Mapping[str, str]], Coroutine[Any, Any, None]]
+
+
+@dataclass
+class Inbox:
+    """What a person's request meets first. All it knows is in memory."""
+
+    engine: Engine
+    chat: SlackChat
+    people: People
+    commands: Shelf
+    actions: Shelf
+    library: Library
+    clock: Clock
+    fill: Fill
+    word: str = "/inc"
+    channels: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.verbs: dict[str, str] = {}
+        for name in self.commands:
+            for verb in (name, *getattr(self.commands[name], "ALIASES", ())):
+                self.verbs[verb] = name
+        self.guide = guide(self.commands, self.word)
+        self.buttons = _table(self.actions, "BUTTONS")
+        self.forms = _table(self.actions, "FORMS")
+        self.opens = _table(self.actions, "OPENS")
+        self.shortcuts = _table(self.actions, "SHORTCUTS")
+
+    # -- what Bolt calls ------------------------------------------------------------------------------------------
+
+    async def command(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
+        """A slash command."""
+        asked = self._asked(body["user_id"], body["channel_id"])
+        if why := self._refusal(asked):
+            await ack(why)
+            return
+        text = " ".join(clean(body.get("text") or "").split("\n")).strip()
+        verb, _, rest = text.partition(" ")
+        verb = verb.lower()
+        if not verb:
+            verb = "status" if asked.incident_id else "new"
+        name = self.verbs.get(verb)
+        if name is None:
+            await ack(self._unknown(verb))
+            return
+        module = self.commands[name]
+        if (answer := getattr(module, "answer", None)) is not None:
+            reply = answer(asked, rest)
+            await ack(text=reply.text, blocks=list(reply.blocks) or None)
+            return
+        if (form := self._form(module, asked, rest)) is not None:
+            await self._open(ack, body["trigger_id"], form)
+            return
+        payload = {"text": rest.strip(), "response_url": body.get("response_url")}
+        await self._record(ack, "command", name, f"command:{body['trigger_id']}", asked, payload)
+
+    async def action(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
+        """A button."""
+        item = body["actions"][0]
+        name = str(item["action_id"]).partition(":")[0]
+        channel = (body.get("channel") or {}).get("id") or (body.get("container") or {}).get("channel_id")
+        asked = self._asked(body["user"]["id"], channel)
+        url = body.get("response_url")
+        if name == ids.OPEN_LINK or item.get("type") not in ("button", None):
+            await ack()
+        elif why := self._refusal(asked):
+            await ack()
+            self._say(asked, url, why)
+        elif (opens := self.opens.get(name)) is not None:
+            await self._open(ack, body["trigger_id"], opens(asked, str(item.get("value") or "")))
+        elif name in self.buttons:
+            payload = {"value": str(item.get("value") or ""), "response_url": url}
+            await self._record(ack, "button", name, f"action:{body['trigger_id']}", asked, payload)
+        else:
+            await ack()
+            self._say(
+                asked, url, "This button belongs to another version of the bot. `/inc status` shows a fresh card."
+            )
+
+    async def submission(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
+        """A form that was sent."""
+        view = body["view"]
+        about = _about(view)
+        asked = self._asked(body["user"]["id"], about.get("channel"))
+        values = state(view)
+        if why := self._refusal(asked):
+            await ack(response_action="update", view=forms.trouble("Not allowed", why))
+            return
+        if view["callback_id"] not in self.forms:
+            await ack(response_action="update", view=forms.trouble("Sorry", "This form is not known here any more."))
+            return
+        if view["callback_id"] == ids.RUN_FORM and (wrong := self._wrong(about, values)):
+            await ack(response_action="errors", errors=wrong)
+            return
+        payload = {"about": about, "values": values}
+        await self._record(
+            ack, "form", view["callback_id"], f"form:{view['id']}:{view.get('hash')}", asked, payload, modal=True
+        )
+
+    async def shortcut(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
+        """A shortcut, from the menu of Slack or of a message."""
+        name = body["callback_id"]
+        asked = self._asked(body["user"]["id"], (body.get("channel") or {}).get("id"))
+        if why := self._refusal(asked):
+            await ack()
+            self._say(asked, body.get("response_url"), why)
+        elif name == ids.DECLARE_SHORTCUT:
+            await self._open(ack, body["trigger_id"], Form(forms.declare()))
+        elif name in self.shortcuts:
+            message = body.get("message") or {}
+            payload = {
+                "author": message.get("user"),
+                "text": message.get("text"),
+                "ts": message.get("ts"),
+                "response_url": body.get("response_url"),
+            }
+            await self._record(ack, "shortcut", name, f"shortcut:{body['trigger_id']}", asked, payload)
+        else:
+            await ack()
+            self._say(asked, body.get("response_url"), "This shortcut is not known here any more.")
+
+    async def event(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
+        """Something happened in Slack. Slack may tell it again, so `event_id` is the key."""
+        event = body["event"]
+        if event["type"] == "app_mention" and event.get("user") and not event.get("bot_id"):
+            asked = self._asked(event["user"], event.get("channel"))
+            await self._record(ack, "event", "app_mention", f"event:{body['event_id']}", asked, {}, quiet=True)
+            return
+        await ack()
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _asked(self, person: str, channel: str | None) -> Asked:
+        found = self.channels.get(channel) if channel else None
+        return Asked(person, channel, found, self.library, self.guide, self.word)
+
+    def _refusal(self, asked: Asked) -> str | None:
+        return access.refusal(self.people.recall(asked.person))
+
+    def _form(self, module: ModuleType, asked: Asked, text: str) -> Form | None:
+        make = getattr(module, "form", None)
+        return make(asked, text) if make else None
+
+    def _unknown(self, verb: str) -> str:
+        near = nearest(verb, list(self.verbs))
+        shown = clean(verb)[:50].replace("`", "'").replace("<", "‹").replace(">", "›")
+        hint = f" Did you mean `{self.word} {near}`?" if near else f" `{self.word} help` shows what there is."
+        return f"`{shown}` is not something this bot knows.{hint}"
+
+    def _wrong(self, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with the parameters of a run, by field."""
+        runbook = self.library.runbooks.get(str(about.get("runbook")))
+        if runbook is None:
+            return {"mode": "This runbook does not exist any more."}
+        if runbook.sha256 != about.get("sha256"):
+            return {"mode": "The runbook was changed meanwhile. Close this form and press its button again."}
+        try:
+            given = {key.removeprefix("param."): value for key, value in values.items() if key.startswith("param.")}
+            params.check(runbook, given)
+        except params.ParamErrors as error:
+            return {f"param.{name}": text for name, text in error.errors.items()}
+        return {}
+
+    async def _open(self, ack: AsyncAck, trigger: str, form: Form) -> None:
+        """The form first: its trigger lives three seconds."""
+        try:
+            view_id = await self.chat.open_view(trigger, form.view)
+        except BotError as error:
+            log.warning("form.not_opened", reason=str(error))
+            await ack(text=":warning: Slack did not open the form. Please try again.")
+            return
+        await ack()
+        if form.fill:
+            spawn(self.fill(view_id, form.fill), name="form.fill")
+
+    async def _record(
+        self,
+        ack: AsyncAck,
+        kind: str,
+        name: str,
+        key: str,
+        asked: Asked,
+        payload: dict[str, Any],
+        *,
+        modal: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        row = Request(
+            id=derived_id("request", key),
+            key=key,
+            kind=kind,
+            name=name,
+            person=asked.person,
+            channel=asked.channel,
+            payload=payload,
+            deadline=time.time() + PATIENCE,
+            recorded=0.0,
+            received_at=self.clock(),
+        )
+        insert = spawn(self._insert(row), name=f"request.insert:{row.id}")
+        done, _ = await asyncio.wait({insert}, timeout=PATIENCE)
+        if done and insert.exception() is None:
+            await ack()
+            return
+        if not done:
+            insert.add_done_callback(lambda task: self._void(row.id, task))
+        log.error("request.void", request=row.id, kind=kind, name=name, late=not done)
+        text = VOID.format(reference=row.id[:8])
+        if modal:
+            await ack(response_action="update", view=forms.trouble("Nothing was done", text))
+        elif quiet:
+            await ack()
+        else:
+            await ack(text)
+            if kind != "command":  # the text of an ack is shown for commands alone
+                self._say(asked, payload.get("response_url"), text)
+
+    async def _insert(self, row: Request) -> None:
+        """The one insert. Slack may deliver the same request again: its key is unique, so the second is nothing."""
+        async with self.engine.transaction() as tx:
+            connection = await tx.session.connection()
+            values = {**row.model_dump(), "recorded": sa.literal_column(self.engine.db.now)}
+            await connection.execute(
+                insert_for(connection, Request).values(**values).on_conflict_do_nothing(index_elements=["key"])
+            )
+            tx.enqueue(Work("request", f"request:{row.id}", (row.id,)))
+
+    def _void(self, request_id: str, insert: asyncio.Task[None]) -> None:
+        """The insert came through after all, but the person was told that it did not."""
+        if not insert.cancelled() and insert.exception() is None:
+            spawn(self._mark_void(request_id), name=f"request.void:{request_id}")
+
+    async def _mark_void(self, request_id: str) -> None:
+        async with self.engine.transaction() as tx:
+            await tx.session.execute(
+                sa.update(Request)
+                .where(col(Request.id) == request_id, col(Request.state) == "waiting")
+                .values(state="void")
+            )
+
+    def _say(self, asked: Asked, response_url: str | None, text: str) -> None:
+        async def tell() -> None:
+            try:
+                if response_url:
+                    await self.chat.reply(response_url, text)
+                elif asked.channel:
+                    await self.chat.whisper(asked.channel, asked.person, text)
+            except BotError as error:
+                log.warning("reply.lost", reason=str(error))
+
+        spawn(tell(), name="request.tell")
+
+
+def guide(commands: Shelf, word: str) -> list[tuple[tuple[str, ...], str]]:
+    """The lines of `help`, each with the words it is about."""
+    lines = []
+    for name in commands:
+        module = commands[name]
+        about = (module.__doc__ or "").strip().splitlines()[0]
+        aliases = tuple(alias for alias in getattr(module, "ALIASES", ()) if alias.isalpha())
+        also = f" (also {', '.join(f'`{alias}`' for alias in aliases)})" if aliases else ""
+        usage = re.sub(r"[<>]", lambda found: {"<": "‹", ">": "›"}[found[0]], module.USAGE)
+        lines.append(((name, *aliases), f"• `{word} {usage}` – {about}{also}"))
+    return lines
+
+
+def state(view: Mapping[str, Any]) -> dict[str, Any]:
+    """What was filled into a form, by the name of the field."""
+    values: dict[str, Any] = {}
+    for block, fields in (view.get("state") or {}).get("values", {}).items():
+        for element in fields.values():
+            values[block] = _filled(block, element)
+    return values
+
+
+def _filled(block: str, element: Mapping[str, Any]) -> Any:
+    match element.get("type"):
+        case "static_select" | "radio_buttons":
+            return (element.get("selected_option") or {}).get("value")
+        case "checkboxes":
+            chosen = [option["value"] for option in element.get("selected_options") or []]
+            return ("true" in chosen) if block.startswith("param.") else chosen
+        case "users_select":
+            return element.get("selected_user")
+    return element.get("value")
+
+
+def _about(view: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(view.get("private_metadata") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _table(shelf: Shelf, what: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in shelf:
+        found.update(getattr(shelf[name], what, {}))
+    return found

@@ -1,0 +1,94 @@
+import pytest
+
+from bot.catalog import config
+from bot.kit.errors import UserError
+
+TOKEN = "correct-horse-battery-staple"
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def told(folder, env=None):
+    with pytest.raises(UserError) as refused:
+        config.load(folder, env or {})
+    return str(refused.value)
+
+
+def test_nothing_written_means_the_defaults(tmp_path):
+    assert config.load(tmp_path / "none", {}) == config.load(tmp_path, {}) == config.Config()
+
+
+def test_a_whole_folder_is_read(tmp_path):
+    (tmp_path / "token").write_text(f"{TOKEN}2\n")
+    write(
+        tmp_path,
+        tocsin="version: 1\nannouncement_channel: incidents\ninvite: [ops@example.com]\nprivate_networks: [10.0.0.0/8]\n",
+        connections="version: 1\nconnections:\n  prod-am:\n    source: alertmanager\n"
+        "    token: [{env: AM_TOKEN}, {file: token}]\n    labels: {env: prod}\n",
+        catalog="version: 1\nservices:\n  checkout: {owner: payments, tier: 1, runbooks: [restart-service]}\n  search:\n",
+    )
+
+    found = config.load(tmp_path, {"AM_TOKEN": TOKEN})
+
+    assert found.general.announcement_channel == "incidents"
+    connection = found.connections["prod-am"]
+    assert [token.get_secret_value() for token in connection.tokens] == [TOKEN, f"{TOKEN}2"]
+    assert (connection.source, connection.labels) == ("alertmanager", {"env": "prod"})
+    assert found.services["checkout"].owner == "payments"
+    assert found.services["search"] == config.Service()
+    assert TOKEN not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (TOKEN, "a token is never written here"),
+        ("{env: " + TOKEN + "}", "env names an environment variable"),
+        ("{value: " + TOKEN + "}", "say where the token is"),
+        ("{env: A, file: B}", "say where the token is"),
+        ("{env: MISSING}", "the environment variable MISSING is not set"),
+        ("{env: SHORT}", "has 5 characters; use at least 16"),
+        ("{file: /no/such/file}", "cannot be read (No such file or directory)"),
+        ("{file: .}", "cannot be read"),
+        ("[]", "give one token, or two"),
+        ("3", "a token is never written here"),
+        ("~", "a token is never written here"),
+    ],
+)
+def test_a_token_that_is_no_good_reference_is_refused_and_not_repeated(tmp_path, token, message):
+    write(tmp_path, connections=f"version: 1\nconnections:\n  am:\n    source: alertmanager\n    token: {token}\n")
+
+    found = told(tmp_path, {"SHORT": "abcde"})
+
+    assert found.startswith("connections.yaml:5: connection 'am': ")
+    assert message in found
+    assert TOKEN not in found
+
+
+def test_every_problem_of_every_file_is_told_at_once(tmp_path):
+    (tmp_path / "routes.yml").write_text("version: 1\n")
+    write(
+        tmp_path,
+        tocsin="version: 1\nanouncement_channel: x\nprivate_networks: [here]\n",
+        catalog="version: 3\n",
+        connections="version: 1\nconnections:\n  Prod AM: {source: generic, token: {env: T}}\n  b: {token: {env: T}, sauce: x}\n",
+    )
+
+    found = told(tmp_path).splitlines()
+
+    assert "routes.yml:1: this file is not read; call it routes.yaml" in found
+    assert "tocsin.yaml:2: unknown key 'anouncement_channel'; did you mean 'announcement_channel'?" in found
+    assert "tocsin.yaml:3: private_networks: 'here' is not a network; write for example 10.0.0.0/8" in found
+    assert "catalog.yaml:1: version: must be 1, the only version there is" in found
+    assert "connections.yaml:4: 'source' is missing" in found
+    assert "connections.yaml:4: unknown key 'sauce'; did you mean 'source'?" in found
+
+
+def test_a_connection_name_must_fit_an_address(tmp_path):
+    write(tmp_path, connections="version: 1\nconnections:\n  Prod AM: {source: generic, token: {env: T}}\n")
+
+    assert "lower-case letters, digits and dashes" in told(tmp_path, {"T": TOKEN})

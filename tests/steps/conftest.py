@@ -1,0 +1,39 @@
+"""What the tests of step types share: a context whose live lines are kept."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bot.runs.redact import Redactor
+from bot.runs.step import StepContext, StepResult, prepare
+
+
+class Bench:
+    """Prepares and runs one step as the interpreter would; what it says while it runs is in `said`."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def context(self, *, secrets: dict[str, str] | None = None, **more: Any) -> StepContext:
+        known = secrets or {}
+        return StepContext(
+            **{"run_id": "run1", "step_key": "step", "timeout": 10.0, "say": self.said.append, **more},
+            secrets=known,
+            redact=Redactor(known.values()),
+        )
+
+    async def run(self, step: ModuleType, raw: dict[str, Any], **more: Any) -> StepResult:
+        context = self.context(**more)
+        return await step.run(context, prepare(step, raw, context))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def run(bench: Bench) -> Callable[..., Any]:
+    return bench.run

@@ -1,0 +1,239 @@
+"""The http step, against a real server: what it sends, what it refuses, and what a failure means."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.tasks import spawn
+from bot.runs.redact import MASK
+from bot.runs.step import Cancelled, effect
+from bot.steps import http as step
+
+LOCAL = ("127.0.0.0/8",)
+
+
+@pytest.fixture
+async def server():
+    """A server that answers as its path says and keeps what it was sent."""
+    seen: list[dict] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append(
+            {
+                "method": request.method,
+                "path": request.path_qs,
+                "headers": dict(request.headers),
+                "body": await request.text(),
+            }
+        )
+        match request.path.split("/")[1]:
+            case "status":
+                headers = {"Retry-After": request.query["after"]} if "after" in request.query else {}
+                return web.Response(status=int(request.path.split("/")[2]), text="told why", headers=headers)
+            case "move":
+                return web.Response(status=302, headers={"Location": "http://169.254.169.254/"})
+            case "big":
+                return web.Response(body=b"x" * 2_000_000)
+            case "packed":
+                return web.Response(body=b"x", headers={"Content-Encoding": "gzip"})
+            case "slow":
+                await asyncio.sleep(30)
+        return web.json_response({"ok": True, "token": "abcdef", "n": 3, "said": "hunter22"}, headers={"X-A": "b"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    found = TestServer(app, host="127.0.0.1")
+    await found.start_server()
+    found.seen = seen
+    yield found
+    await found.close()
+
+
+def url(server: TestServer, path: str = "/") -> str:
+    return str(server.make_url(path))
+
+
+async def test_a_request_is_sent_filled_in_and_its_answer_read(run, server):
+    raw = {
+        "method": "POST",
+        "url": url(server, "/pools") + "/{{ params.pool }}",
+        "headers": {"Authorization": "Bearer {{ secrets.T }}"},
+        "query": {"a": "b c", "n": 1},
+        "json": {"weight": "{{ params.weight }}"},
+        "idempotency_key": "{{ params.pool }}-1",
+    }
+
+    result = await run(
+        step, raw, allow_private=LOCAL, values={"params": {"pool": "x", "weight": 0}}, secrets={"T": "hunter22"}
+    )
+
+    sent = server.seen[0]
+    assert (sent["method"], sent["path"], sent["body"]) == ("POST", "/pools/x?a=b+c&n=1", '{"weight": 0}')
+    assert sent["headers"]["Authorization"] == "Bearer hunter22"
+    assert sent["headers"]["Idempotency-Key"] == "x-1"
+    assert result.ok
+    assert result.values["status"] == 200
+    assert result.values["headers"]["x-a"] == "b"
+    assert result.values["json"] == {"ok": True, "token": MASK, "n": 3, "said": MASK}
+    assert "hunter22" not in repr(result)
+
+
+async def test_a_form_is_sent_as_one(run, server):
+    await run(step, {"method": "POST", "url": url(server), "form": {"a": "b c"}}, allow_private=LOCAL)
+
+    assert server.seen[0]["body"] == "a=b+c"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
+async def test_an_answer_that_will_not_change_fails_for_good(run, server, status):
+    with pytest.raises(PermanentError, match=f"→ {status}: told why"):
+        await run(step, {"url": url(server, f"/status/{status}")}, allow_private=LOCAL)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+async def test_an_answer_that_may_change_can_be_tried_again(run, server, status):
+    with pytest.raises(TemporaryError, match=f"→ {status}"):
+        await run(step, {"url": url(server, f"/status/{status}")}, allow_private=LOCAL)
+
+
+@pytest.mark.parametrize(("asked", "after"), [("7", 7), ("99999", 300), ("nonsense", 5)])
+async def test_the_other_side_says_when_to_come_back(run, server, asked, after):
+    with pytest.raises(TemporaryError) as caught:
+        await run(step, {"url": url(server, f"/status/503?after={asked}")}, allow_private=LOCAL)
+
+    assert caught.value.after == after
+
+
+async def test_what_is_expected_decides(run, server):
+    good = await run(step, {"url": url(server, "/status/404"), "expect": "status == 404"}, allow_private=LOCAL)
+    bad = await run(
+        step, {"url": url(server), "expect": "json.n > params.n"}, allow_private=LOCAL, values={"params": {"n": 3}}
+    )
+
+    assert good.ok
+    assert not bad.ok
+    assert bad.values["json"]["n"] == 3
+
+
+async def test_redirects_are_not_followed(run, server):
+    with pytest.raises(PermanentError, match="redirects are not followed"):
+        await run(step, {"url": url(server, "/move")}, allow_private=LOCAL)
+
+
+@pytest.mark.parametrize(("path", "told"), [("/big", "larger than 1 MiB"), ("/packed", "compressed")])
+async def test_an_answer_that_is_too_much_is_refused(run, server, path, told):
+    with pytest.raises(PermanentError, match=told):
+        await run(step, {"url": url(server, path)}, allow_private=LOCAL)
+
+
+async def test_no_answer_in_time_can_be_tried_again(run, server):
+    with pytest.raises(TemporaryError, match=r"no answer within 0\.2 s"):
+        await run(step, {"url": url(server, "/slow")}, allow_private=LOCAL, timeout=0.2)
+
+
+async def test_nobody_listening_can_be_tried_again(run):
+    with pytest.raises(TemporaryError):
+        await run(step, {"url": "http://127.0.0.1:9/"}, allow_private=LOCAL)
+
+
+async def test_cancelling_ends_the_request(run, server):
+    cancelled = asyncio.Event()
+    task = spawn(run(step, {"url": url(server, "/slow")}, allow_private=LOCAL, cancelled=cancelled), name="test")
+    await asyncio.sleep(0.1)
+
+    cancelled.set()
+
+    with pytest.raises(Cancelled):
+        await task
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "::1", "fd12::1"]
+)
+def test_private_addresses_need_to_be_allowed(address):
+    assert step.blocked(address, "x.example.com", ())
+    assert step.blocked(address, "x.example.com", ("*.example.com",)) is None
+    assert step.blocked(address, "x.example.com", ("*.example.org", "9.0.0.0/8"))
+    assert step.blocked(address, "x.example.com", (address,)) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "224.0.0.1"),
+        *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "100.100.100.200", "::", "0.0.0.0"),  # noqa: S104
+    ],
+)
+def test_metadata_and_link_local_addresses_are_never_allowed(address):
+    assert step.blocked(address, "x.example.com", ("*", "0.0.0.0/0", "::/0"))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"])
+def test_public_addresses_need_nothing(address):
+    assert step.blocked(address, "example.com", ()) is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["http://127.0.0.1:1/", "http://[::1]/", "http://2130706433/", "http://0x7f.1/", "http://localhost/", "http://0/"],
+)
+async def test_however_it_is_written_this_machine_is_not_reached(run, raw):
+    with pytest.raises(PermanentError, match=r"not a public address|link-local"):
+        await run(step, {"url": raw})
+
+
+async def test_a_name_with_one_forbidden_address_is_refused_as_a_whole(run):
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["93.184.216.34", "169.254.169.254"]
+
+    with pytest.raises(PermanentError, match=r"169\.254\.169\.254"):
+        await run(step, {"url": "http://rebind.example.com/"}, resolve=resolve)
+
+
+async def test_the_connection_goes_to_the_address_that_was_checked(run, server):
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    raw = {"url": f"http://nowhere.example.com:{server.port}/"}
+    result = await run(step, raw, resolve=resolve, allow_private=("nowhere.example.com",))
+
+    assert result.ok
+    assert asked == ["nowhere.example.com"]
+    assert server.seen[0]["headers"]["Host"] == f"nowhere.example.com:{server.port}"
+
+
+async def test_a_name_that_does_not_resolve_can_be_tried_again(run):
+    async def resolve(host: str, port: int) -> list[str]:
+        raise OSError("unknown")
+
+    with pytest.raises(TemporaryError, match="cannot be resolved"):
+        await run(step, {"url": "http://example.com/"}, resolve=resolve)
+
+
+async def test_a_header_cannot_bring_another_along(run, server):
+    raw = {"url": url(server), "headers": {"X-A": "{{ params.x }}"}}
+
+    with pytest.raises(PermanentError):
+        await run(step, raw, allow_private=LOCAL, values={"params": {"x": "a\r\nX-B: c"}})
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("GET", "read"), ("HEAD", "read"), ("POST", "write"), ("DELETE", "write")]
+)
+def test_only_looking_is_reading(method, expected):
+    assert effect(step, step.Params.model_validate({"url": "https://example.com", "method": method})) == expected
+
+
+def test_the_preview_names_headers_and_does_not_show_them():
+    params = step.Params.model_validate(
+        {"method": "PUT", "url": "https://example.com/x", "headers": {"Authorization": "hunter22"}, "json": {"a": 1}}
+    )
+
+    assert step.preview(params) == 'would send: PUT https://example.com/x (headers Authorization) with {"a": 1}'
