@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 	@echo "Building $(VENV) (once; about half a minute) ..."
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@if $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION) >/dev/null 2>&1; then \
-		$(BIN)/uv pip install -q --require-hashes --python $(BIN)/python -r requirements.lock && \
+		$(BIN)/uv pip install -q --compile-bytecode --require-hashes --python $(BIN)/python -r requirements.lock && \
 		$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -e . ; \
 	else \
 		echo "uv cannot be had here; using pip (slower)"; \

@@ -186,7 +186,7 @@ class Bot:
                 }
             )
         )
-        joined.runner = web.AppRunner(app, access_log=None)
+        joined.runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # the webhooks unpack, bounded
         await joined.runner.setup()
         site = web.TCPSite(joined.runner, self.settings.host, self.settings.port)
         try:
@@ -262,7 +262,7 @@ class Bot:
             self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
         )
         show = Show(self.engine, react, chat, self.clock, interpreter)
-        share = Share(self.engine, react, chat, self.clock)
+        share = Share(self.engine, react, chat, self.clock, opening.notify)
         for name, workflow in (
             ("open", opening.open),
             ("refresh", opening.refresh),

@@ -33,6 +33,11 @@ def draft(event: TimelineEvent) -> Work:
     return Work("draft", f"draft:{event.id}", (event.incident_id,))
 
 
+def conclude(event: TimelineEvent) -> Work:
+    """Tell the channel that it is over; the draft comes after that, not before."""
+    return Work("draft", f"draft:{event.id}", (event.incident_id, event.id))
+
+
 def run(event: TimelineEvent) -> Work:
     """Carry out a runbook, or go on with it after a person's answer."""
     key, number = event.data["key"], event.data["round"]
@@ -49,7 +54,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "incident.suggested": (open_channel,),
     "incident.accepted": (open_channel, page, refresh),
     "incident.declined": (refresh,),
-    "incident.resolved": (refresh, notify, draft),
+    "incident.resolved": (refresh, conclude),
     "incident.reopened": (refresh, notify),
     "alert.attached": (refresh,),
     "alert.resolved": (refresh,),

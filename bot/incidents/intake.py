@@ -10,9 +10,9 @@ import hashlib
 import zlib
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -26,14 +26,14 @@ from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery,
 from bot.alerts.routing import Open, Routes
 from bot.catalog.config import Service
 from bot.engine import Engine, Tx
-from bot.incidents import timeline
-from bot.incidents.model import Counter, Incident, Kind, Status
+from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import insert_for, unavailable
 from bot.kit.errors import TemporaryError
-from bot.kit.ids import new_id
+from bot.kit.ids import derived_id, new_id
 from bot.kit.tasks import spawn
+from bot.kit.text import clean
 
 log = structlog.get_logger()
 
@@ -254,7 +254,7 @@ class _Transaction:
     groups: dict[str, _Open] = field(default_factory=dict)
     episodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: list[dict[str, Any]] = field(default_factory=list)
-    events: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+    events: list[TimelineEvent] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
 
     async def run(self, batch: list[_Waiting]) -> list[Receipt]:
@@ -266,9 +266,8 @@ class _Transaction:
         for case in cases:
             if case.decision.outcome is Outcome.RESOLVE:
                 self._resolved(case)
-        for event in self.events:
-            await event()
         await self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
+        await self._write_events()
         for some in _chunks(sorted(self.stale), CHUNK):
             await self.connection.execute(_TOUCHED, {"ids": list(some)})
         receipts = [Receipt(waiting.delivery_id, []) for waiting in batch]
@@ -506,23 +505,21 @@ class _Transaction:
         for some in _chunks(sorted(key for key in last if key), CHUNK):
             for (incident_id,) in await self.connection.execute(_CLEARED, {"ids": list(some)}):
                 case = last[incident_id]
-                await timeline.record(
-                    self.tx,
-                    self.react,
-                    incident_id,
-                    "alerts.cleared",
-                    "Every alert of this incident has resolved",
-                    now=self.now,
-                    at=case.at,
-                    data={"alert": case.known.id, "episode": case.episode_id},
-                    once=case.episode_id,
-                )
+                data = {"alert": case.known.id, "episode": case.episode_id}
+                text = "Every alert of this incident has resolved"
+                self._event(incident_id, "alerts.cleared", text, case, data, once=case.episode_id)
 
     def _event(self, incident_id: str, kind: str, text: str, case: _Case, data: dict[str, Any], *, once: str) -> None:
-        """Events wait until the rows they speak of are written."""
+        """Events wait until the rows they speak of are written; those of one moment keep their order."""
         self.events.append(
-            lambda: timeline.record(
-                self.tx, self.react, incident_id, kind, text, now=self.now, at=case.at, data=data, once=once
+            TimelineEvent(
+                id=derived_id("timeline", incident_id, kind, once),
+                incident_id=incident_id,
+                kind=kind,
+                text=clean(text),
+                at=case.at,
+                recorded_at=self.now + timedelta(microseconds=len(self.events)),
+                data=data,
             )
         )
 
@@ -539,6 +536,14 @@ class _Transaction:
         )
         await self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
         await self._many(_ENDED, self.ended)
+
+    async def _write_events(self) -> None:
+        """`timeline.record` for many at once. An episode is told once, so none of these can be there already."""
+        await self._many(sa.insert(_table(TimelineEvent)), [event.model_dump() for event in self.events])
+        # A burst of alerts that join or resolve together is one change to look at, so what follows, follows once.
+        last = {(event.incident_id, event.kind): event for event in self.events}
+        for event in last.values():
+            self.tx.enqueue(*self.react(event))
 
     async def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
         rows = []

@@ -60,10 +60,9 @@ async def record(
     )
     connection = await tx.session.connection()
     values = event.model_dump()
-    added = await connection.execute(
-        insert_for(connection, TimelineEvent).values(**values).on_conflict_do_nothing(index_elements=["id"])
-    )
-    if not added.rowcount:
+    statement = insert_for(connection, TimelineEvent).values(**values).on_conflict_do_nothing(index_elements=["id"])
+    # Not rowcount: it is -1 for this statement on Postgres.
+    if (await connection.execute(statement.returning(col(TimelineEvent.id)))).scalar_one_or_none() is None:
         return None
     tx.enqueue(*react(event))
     return event

@@ -1,5 +1,6 @@
 """Writes the draft and shares it in the incident's channel, once for each revision."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bot.engine import Engine
@@ -19,9 +20,12 @@ class Share:
     react: React
     chat: Chat
     clock: Clock
+    tell: Callable[[str, str], Awaitable[None]]
 
-    async def draft(self, incident_id: str) -> None:
-        """A new revision if there is more to tell, and its file in the channel."""
+    async def draft(self, incident_id: str, event_id: str | None = None) -> None:
+        """A new revision if there is more to tell, and its file in the channel; first, word of the event it ends."""
+        if event_id is not None:
+            await self.tell(incident_id, event_id)
         async with self.engine.transaction() as tx:
             document = await draft(tx, self.react, incident_id, now=self.clock())
             incident = await lifecycle.find(tx.session, incident_id)

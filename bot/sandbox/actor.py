@@ -40,8 +40,6 @@ class Actor:
             raise ImpossibleError(f"{self.name} sees no channel {name!r}; there is: {there}")
         return found
 
-    # --- words
-
     async def slash(self, line: str, channel: str | Channel = "#general") -> Reply:
         """Type a slash command."""
         return await self.delivery.slash(self.user, self.channel(channel), line)
@@ -66,8 +64,6 @@ class Actor:
 
     async def delete(self, message: Message) -> None:
         self.workspace.delete(self.channel(message.channel), message)
-
-    # --- places
 
     async def join(self, channel: str | Channel) -> None:
         self.workspace.join(self.channel(channel), self.id)
@@ -104,8 +100,6 @@ class Actor:
 
     async def topic(self, channel: str | Channel, text: str) -> None:
         self.workspace.describe(self.channel(channel), self.id, "topic", text)
-
-    # --- what this person sees
 
     def sees(self, channel: str | Channel) -> list[Message]:
         """The messages of a channel, with what only this person sees, oldest first."""
@@ -170,8 +164,6 @@ class Actor:
 
         answer: View = await self.workspace.wait(found, within, f"Home tab for {self.name} with {contains!r}")
         return answer
-
-    # --- hands
 
     async def click(self, place: Message | View, target: str, value: Any = None) -> Reply:
         """Press the button with this action id or visible text; for a menu, choose *value*."""

@@ -90,8 +90,6 @@ class Delivery:
             task.cancel()
         await asyncio.gather(*doomed, return_exceptions=True)
 
-    # --- events
-
     def event(self, event: Json, channel: Channel | None) -> None:
         """Tell the app of an event, if it asked for such and may see the channel."""
         if channel is not None and self.workspace.bot.id not in channel.members:
@@ -137,8 +135,6 @@ class Delivery:
             )
             if outcome.ok:
                 return
-
-    # --- what people do
 
     def _failed(self, user: User, what: str, error: str | None) -> None:
         why = TROUBLE.get(error or "", error or "").format(limit=self.workspace.limits.ack_seconds)

@@ -72,8 +72,6 @@ class Page:
         body = files("bot.sandbox").joinpath("static", name).read_bytes()
         return web.Response(body=body, headers={**SAFE, "Content-Type": STATIC[name], "Cache-Control": "no-store"})
 
-    # --- what it shows
-
     def _viewer(self, name: str) -> User:
         user = self.workspace.person(name)
         if user is None or user.is_bot:
@@ -183,8 +181,6 @@ class Page:
         for queue in list(self._watchers):
             with contextlib.suppress(asyncio.QueueFull):
                 queue.put_nowait(None)
-
-    # --- what people do at it
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         # A form on another site cannot send this content type without asking first, and the guard says no.

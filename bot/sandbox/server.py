@@ -125,8 +125,6 @@ class Sandbox:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    # --- for tests
-
     def actor(self, name: str) -> Actor:
         """One of the people: alice, bob, carol, guest."""
         user = self.workspace.person(name)

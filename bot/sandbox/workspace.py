@@ -164,8 +164,6 @@ class Workspace:
             del self.answers[next(iter(self.answers))]
         return answer
 
-    # --- messages
-
     def post(
         self,
         channel: Channel,
@@ -323,8 +321,6 @@ class Workspace:
         self.touch(f"channel {channel.id}")
         return made
 
-    # --- channels
-
     def create(self, name: str, creator: str, *, private: bool = False) -> Channel:
         channel = Channel(
             self.new_id("C"),
@@ -430,8 +426,6 @@ class Workspace:
             channel,
         )
 
-    # --- views
-
     def view_body(self, view: Json) -> Json:
         return copy.deepcopy(view) | {"blocks": backfill(view.get("blocks") or [])}
 
@@ -488,8 +482,6 @@ class Workspace:
 
     def _hash(self) -> str:
         return f"{int(time.time())}.{secrets.token_hex(4)}"
-
-    # --- files
 
     def share(self, channel: Channel, files: list[File], comment: str, **more: Any) -> Message:
         for file in files:

@@ -38,7 +38,7 @@ HINTS = {
     "is_archived": "the channel is archived; unarchive it",
 }
 # One message a second and channel, with a short burst, is what Slack grants.
-RATE, BURST = 1.0, 4
+RATE, BURST = 1.0, 6
 WAIT = 30.0
 
 
@@ -189,7 +189,7 @@ class SlackChat:
     async def edit(self, channel: str, message_id: str, message: Message) -> None:
         """Draw a message anew."""
         text, blocks = self._draw(message)
-        await self._pace.wait(channel)
+        await self._pace.wait(f"edit:{channel}")  # Slack counts edits apart from messages
         await self.call(self._web.chat_update, channel=channel, ts=message_id, text=text[:3900], blocks=blocks)
 
     async def upload(self, channel: str, upload: Upload) -> str:

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 READ_SECONDS = 30.0
 BIG = 256 * 1024  # a body above this is read into alerts in a thread, so that others need not wait
-ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
+ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 

@@ -145,7 +145,9 @@ def test_every_problem_of_the_file_is_told_with_its_line():
     assert "routes.yaml:10: 'inhibit' is not supported in this version" in told
 
 
-@pytest.mark.parametrize("text", ["", "[]", "version: 2", "routes: []", "version: 1\nroutes: {}", "version: 1\nroutes: [x]"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "version: 2", "routes: []", "version: 1\nroutes: {}", "version: 1\nroutes: [x]"]
+)
 def test_a_file_of_another_shape_is_refused(text):
     with pytest.raises(UserError, match=r"routes\.yaml:\d+: "):
         routing.read(yaml.load(text, "routes.yaml"))

@@ -26,10 +26,10 @@ def test_a_whole_folder_is_read(tmp_path):
     (tmp_path / "token").write_text(f"{TOKEN}2\n")
     write(
         tmp_path,
-        tocsin="version: 1\nannouncement_channel: incidents\ninvite: [ops@example.com]\nprivate_networks: [10.0.0.0/8]\n",
+        tocsin="version: 1\nannouncement_channel: incidents\nprivate_networks: [10.0.0.0/8]\n",
         connections="version: 1\nconnections:\n  prod-am:\n    source: alertmanager\n"
         "    token: [{env: AM_TOKEN}, {file: token}]\n    labels: {env: prod}\n",
-        catalog="version: 1\nservices:\n  checkout: {owner: payments, tier: 1, runbooks: [restart-service]}\n  search:\n",
+        catalog="version: 1\nservices:\n  checkout: {owner: payments, tier: 1, runbooks: [restart]}\n  search:\n",
     )
 
     found = config.load(tmp_path, {"AM_TOKEN": TOKEN})
@@ -75,7 +75,8 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path):
         tmp_path,
         tocsin="version: 1\nanouncement_channel: x\nprivate_networks: [here]\n",
         catalog="version: 3\n",
-        connections="version: 1\nconnections:\n  Prod AM: {source: generic, token: {env: T}}\n  b: {token: {env: T}, sauce: x}\n",
+        connections="version: 1\nconnections:\n  a: {source: generic, token: {env: T}}\n"
+        "  b: {token: {env: T}, sauce: x}\n",
     )
 
     found = told(tmp_path).splitlines()

@@ -144,7 +144,11 @@ async def test_an_alert_of_the_same_group_joins_and_marks_the_card_stale(story):
 async def test_another_service_gets_another_incident(story):
     receipt = await story.send(firing(), firing("db-1", service="search"), firing("web-2"))
 
-    assert [result[1:] for result in receipt.results] == [("opened", "INC-1"), ("opened", "INC-2"), ("attached", "INC-1")]
+    assert [result[1:] for result in receipt.results] == [
+        ("opened", "INC-1"),
+        ("opened", "INC-2"),
+        ("attached", "INC-1"),
+    ]
 
 
 async def test_the_last_alert_that_resolves_clears_the_incident(story):
@@ -227,6 +231,15 @@ async def test_a_resolve_nobody_waited_for_is_kept_and_does_nothing(story):
     assert not await story.rows(TimelineEvent)
 
 
+async def test_a_burst_is_told_alert_by_alert_in_order_but_followed_up_once(story):
+    await story.send(*[firing(f"web-{i}") for i in range(40)])
+
+    events = await story.events()
+    assert [event.kind for event in events] == ["incident.opened", *["alert.attached"] * 39]
+    assert [event.data["title"] for event in events] == [f"Errors on web-{i}" for i in range(40)]
+    assert story.reacted == ["incident.opened", "alert.attached"]
+
+
 async def test_many_copies_in_one_delivery_are_one_alert(story):
     receipt = await story.send(*[firing() for _ in range(250)])
 
@@ -252,7 +265,10 @@ async def test_the_same_fingerprint_from_two_connections_is_two_alerts(story):
 
 async def test_what_is_only_suggested_waits_in_triage_and_what_is_unimportant_is_only_kept(story):
     warning = firing("a", service="a", severity=Severity.MEDIUM)
-    assert await story.outcomes(warning, firing("b", severity=Severity.LOW)) == [("suggested", "INC-1"), ("stored", None)]
+    assert await story.outcomes(warning, firing("b", severity=Severity.LOW)) == [
+        ("suggested", "INC-1"),
+        ("stored", None),
+    ]
 
     (incident,) = await story.rows(Incident)
     assert (incident.status, incident.severity, incident.is_open) == ("triage", "SEV3", True)
@@ -263,14 +279,20 @@ async def test_what_is_only_suggested_waits_in_triage_and_what_is_unimportant_is
 async def test_a_route_and_the_catalog_furnish_the_incident(tell):
     table = routes(
         "version: 1\nroutes:\n"
-        "  - {name: pay, match: service=checkout, service: payments, private: true, severity: {critical: SEV2}, runbooks: [a]}\n"
+        "  - {name: pay, match: service=checkout, service: payments, private: true,\n"
+        "     severity: {critical: SEV2}, runbooks: [a]}\n"
     )
     services = {"payments": Service(owner="team-pay", runbooks=("a", "b"))}
     story = tell(table=table, services=lambda: services)
     await story.send(firing())
 
     (incident,) = await story.rows(Incident)
-    assert (incident.service, incident.team, incident.route, incident.severity) == ("payments", "team-pay", "pay", "SEV2")
+    assert (incident.service, incident.team, incident.route, incident.severity) == (
+        "payments",
+        "team-pay",
+        "pay",
+        "SEV2",
+    )
     assert incident.runbooks == ["a", "b"]
     assert incident.private
 

@@ -19,8 +19,26 @@ SAMPLES = [(name, path) for name in SOURCES for path in sorted((TESTS / "payload
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
 WORDS = st.sampled_from(
-    ["alerts", "status", "labels", "annotations", "fingerprint", "startsAt", "endsAt", "generatorURL", "summary"]
-    + ["title", "dedup_key", "severity", "url", "starts_at", "ends_at", "description", "truncatedAlerts", "resolved"]
+    [
+        "alerts",
+        "status",
+        "labels",
+        "annotations",
+        "fingerprint",
+        "startsAt",
+        "endsAt",
+        "generatorURL",
+        "summary",
+        "truncatedAlerts",
+        "resolved",
+        "title",
+        "dedup_key",
+        "severity",
+        "url",
+        "starts_at",
+        "ends_at",
+        "description",
+    ]
 )
 VALUES = st.recursive(
     SCALARS | WORDS,
@@ -49,7 +67,7 @@ def test_another_sources_body_is_read_or_refused(name, path):
         accepted(other, json.loads(path.read_text()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(payload=VALUES)
 def test_no_body_makes_a_source_fail_in_any_other_way(payload):
     for name in SOURCES:
@@ -61,10 +79,10 @@ def accepted(name, payload):
     """Parse, and hold what comes out to the bounds that everything behind relies on."""
     try:
         alerts = SOURCES[name].parse(payload, received_at=NOW)
+        reason = ""
     except (PermanentError, UserError) as refused:
-        assert str(refused)
-        assert "\n" not in str(refused)
-        return
+        alerts, reason = [], str(refused) or "\n"
+    assert "\n" not in reason
     for alert in alerts:
         assert 0 < len(alert.title) <= source.TITLE_LIMIT
         assert 0 < len(alert.fingerprint) <= 255

@@ -48,12 +48,15 @@ async def serve():
     """Starts a web server with the routes on a free port."""
     clients = []
 
-    async def start(intake, *connections):
+    async def start(intake, *connections, decompress=False):
         app = web.Application()
-        given = {item.name: item for item in connections or (connection(), connection("am", "alertmanager", env="prod"))}
+        given = {
+            item.name: item for item in connections or (connection(), connection("am", "alertmanager", env="prod"))
+        }
         app.add_routes(webhooks.routes(given, SOURCES, intake, lambda: NOW))
-        clients.append(TestClient(TestServer(app)))
-        await clients[-1].start_server()
+        server = TestServer(app)
+        await server.start_server(auto_decompress=decompress)
+        clients.append(TestClient(server))
         return clients[-1]
 
     yield start
@@ -120,7 +123,18 @@ async def test_every_token_of_a_connection_opens_it_as_bearer_or_password(client
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Basic {TOKEN}", f"Token {TOKEN}", "Basic !!!", "Basic Og==", "Bearer ключ"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Basic {TOKEN}",
+        f"Token {TOKEN}",
+        "Basic !!!",
+        "Basic Og==",
+        "Bearer ключ",
+    ],
 )
 async def test_nothing_else_does(door, header):
     with capture_logs() as logged:
@@ -158,8 +172,12 @@ async def test_what_is_not_understood_is_refused_with_one_reason(door, body, rea
     assert "\n" not in answer["error"]
 
 
-async def test_a_packed_body_is_unpacked(client):
+@pytest.mark.parametrize("decompress", [False, True])
+async def test_a_packed_body_is_unpacked_whoever_does_it(serve, database, decompress):
+    engine = Engine(database)
+    client = await serve(Intake(engine, lambda event: [], Routes, lambda: NOW), decompress=decompress)
     status, answer, _ = await post(client, gzip.compress(json.dumps(ALERT).encode()), **{"Content-Encoding": "gzip"})
+    await engine.close()
 
     assert (status, answer["alerts"][0]["outcome"]) == (202, "opened")
 

@@ -1,0 +1,315 @@
+"""What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import sqlalchemy as sa
+import typer
+from pydantic import ValidationError
+
+from bot import __version__, app, migrations
+from bot.alerts import source as alert_source
+from bot.engine import Engine
+from bot.incidents import lifecycle, timeline
+from bot.incidents.model import Incident
+from bot.kit import log
+from bot.kit.clock import utc_now
+from bot.kit.db import Database
+from bot.kit.errors import BotError, UserError
+from bot.postmortems import draft as drafts
+from bot.reactions import react
+from bot.runs import runbook as runbooks
+from bot.sandbox import demo as demos
+from bot.sandbox import story as stories
+from bot.sandbox.server import Sandbox
+from bot.settings import Settings, environment
+from bot.slack import manifest as manifests
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    name="tocsin",
+    help="An incident response bot for Slack: alerts in, channels, runbooks, timeline, post-mortems out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+alerts = typer.Typer(help="Look at what a sender sends.", no_args_is_help=True)
+runbook = typer.Typer(help="Check runbooks.", no_args_is_help=True)
+postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
+timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
+cli.add_typer(alerts, name="alerts")
+cli.add_typer(runbook, name="runbooks")
+cli.add_typer(postmortem, name="postmortem")
+cli.add_typer(timelines, name="timeline")
+
+
+def main() -> None:
+    """The command `tocsin`. Exit code 0: done; 1: it ran and found something wrong; 2: it could not be done."""
+    try:
+        cli()
+    except BotError as error:
+        fail(str(error))
+    except ValidationError as error:
+        told = [f"TOCSIN_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        fail("\n".join(told))
+    except sa.exc.DBAPIError as error:
+        fail(f"The database refused or did not answer ({type(error).__name__}). Try: tocsin check")
+
+
+def fail(text: str, code: int = 2) -> NoReturn:
+    """Say what is wrong on stderr and end."""
+    print(log.masked(text), file=sys.stderr)  # noqa: T201
+    raise SystemExit(code)
+
+
+def out(text: str) -> None:
+    """What was asked for, on stdout."""
+    print(text)  # noqa: T201
+
+
+def say(text: str) -> None:
+    """A word to the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@cli.command()
+def run() -> None:
+    """Run the bot until it is told to stop (SIGTERM or Ctrl-C)."""
+    settings = Settings()
+    log.configure(json={"auto": None, "json": True, "text": False}[settings.log])
+    asyncio.run(_serve(app.build(settings, environment())))
+
+
+async def _serve(bot: app.Bot) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stopped.set)
+    await bot.start()
+    await stopped.wait()
+    await bot.stop()
+
+
+@cli.command()
+def migrate() -> None:
+    """Create the database, or bring it to this program's version."""
+    version = migrations.migrate(_database())
+    out(f"The database is at version {version}.")
+
+
+@cli.command()
+def check() -> None:
+    """Check the configuration, the runbooks and the database's version; nothing is changed."""
+    settings = Settings()
+    bot = app.build(settings, environment())
+    version = migrations.check(bot.db)
+    problems = bot.library.problems
+    for problem in problems:
+        say(str(problem))
+    if problems:
+        fail(f"{len(problems)} problems in runbooks; those files are left out. Mend them, then: tocsin check", code=1)
+    out(
+        f"Fine: database at version {version}, {len(bot.config.connections)} connections, "
+        f"{len(bot.library.runbooks)} runbooks, pager {bot.config.general.pager!r}."
+    )
+
+
+@cli.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="port of the page and the API on 127.0.0.1; 0 picks a free one")] = 8090,
+) -> None:
+    """Start only the Slack stand-in, and print the settings a bot needs to use it."""
+    asyncio.run(_sandbox(port))
+
+
+async def _sandbox(port: int) -> None:
+    stopped = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    try:
+        made = await Sandbox(_manifest(), port=port).start()
+    except OSError as error:
+        raise UserError(f"Cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another --port") from None
+    out(f"export TOCSIN_SLACK_API_URL={made.api_url}")
+    out(f"export TOCSIN_SLACK_BOT_TOKEN={made.bot_token}")
+    out(f"export TOCSIN_SLACK_APP_TOKEN={made.app_token}")
+    out(f"export TOCSIN_SLACK_SIGNING_SECRET={made.signing_secret}")
+    sys.stdout.flush()
+    say(f"The page: {made.url}/   (Ctrl-C ends it)")
+    await stopped.wait()
+    await made.stop()
+
+
+@cli.command()
+def demo(
+    port: Annotated[int, typer.Option(help="port of the page on 127.0.0.1; 0 picks a free one")] = 8090,
+    folder: Annotated[Path, typer.Option("--dir", help="where the demo keeps its database and log")] = Path("var/demo"),
+    story: Annotated[bool, typer.Option("--story", help="play a whole incident without a person, then end")] = False,
+    out_: Annotated[Path, typer.Option("--out", help="where --story leaves its files")] = Path("out"),
+    seconds: Annotated[float | None, typer.Option(help="end after so many seconds")] = None,
+) -> None:
+    """Try the bot without Slack: a stand-in with a web page, the bot, and one open incident."""
+    if story:
+        asyncio.run(_told(stories.story(_manifest(), out_.resolve(), say)))
+    else:
+        asyncio.run(demos.demo(_manifest(), folder.resolve(), say, port=port, seconds=seconds))
+
+
+async def _told(story: Coroutine[Any, Any, None]) -> None:
+    try:
+        await story
+    except UserError as error:
+        fail(f"FAILED  {error}", code=1)
+
+
+@cli.command()
+def manifest() -> None:
+    """Print the manifest to make the Slack app from (api.slack.com/apps → Create New App → From a manifest)."""
+    out(json.dumps(_manifest(), indent=2))
+
+
+def _manifest() -> dict[str, Any]:
+    return manifests.build(app.shelves().commands)
+
+
+@alerts.command("read")
+def read(
+    source: Annotated[str, typer.Argument(help="alertmanager, generic, …")],
+    file: Annotated[Path, typer.Argument(help="a request body; - for standard input")],
+    header: Annotated[list[str] | None, typer.Option("-H", help="a header of the request: 'Name: value'")] = None,
+) -> None:
+    """Print as JSON what would be understood of a request. Nothing is stored or sent."""
+    headers = {}
+    for line in header or []:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise UserError(f"{line!r} is not a header; write -H 'Name: value'")
+        headers[name.strip()] = value.strip()
+    out(json.dumps(alert_source.read(source, _bytes(file), headers, app.shelves().sources, utc_now()), indent=2))
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+@runbook.command("lint")
+def lint(path: Annotated[Path, typer.Argument(help="a runbook, or a folder of them")]) -> None:
+    """Check a runbook or a folder of them; every problem as file:line: what is wrong."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    problems = runbooks.lint(path, app.shelves().steps)
+    for problem in problems:
+        out(str(problem))
+    if problems:
+        fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", code=1)
+    say("no problems")
+
+
+@postmortem.command("export")
+def export(
+    reference: Annotated[str, typer.Argument(help="INC-1")],
+    format_: Annotated[str, typer.Option("--format", help="md")] = "md",
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Write the post-mortem of an incident as a file. Works beside a running bot."""
+    exporters = app.shelves().exporters
+    if format_ not in exporters:
+        raise UserError(f"There is no format {format_!r}; there is: {', '.join(exporters)}")
+
+    async def work(engine: Engine) -> bytes:
+        async with engine.transaction() as tx:
+            incident = await _incident(tx.session, reference)
+            document = await drafts.draft(tx, react, incident.id, now=utc_now())
+            await timeline.record(
+                tx,
+                react,
+                incident.id,
+                "postmortem.exported",
+                f"Post-mortem draft, revision {document.revision}, exported as {format_}",
+                now=utc_now(),
+                actor="bot",
+                data={"revision": document.revision, "exporter": format_, "place": "file"},
+            )
+        content: bytes = exporters[format_].export(document)
+        return content
+
+    _put(target, _beside(work))
+
+
+@timelines.command("export")
+def export_timeline(
+    reference: Annotated[str, typer.Argument(help="INC-1")],
+    format_: Annotated[str, typer.Option("--format", help="json")] = "json",
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Write everything that happened in an incident, in order, as JSON."""
+    if format_ != "json":
+        raise UserError(f"There is no format {format_!r}; there is: json")
+
+    async def work(engine: Engine) -> bytes:
+        async with engine.db.read() as session:
+            incident = await _incident(session, reference)
+            events = await timeline.whole(session, incident.id)
+        rows = [{"incident": incident.reference, **event.model_dump(mode="json")} for event in events]
+        return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()
+
+    _put(target, _beside(work))
+
+
+def _beside(work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+    """Do something with the database while the bot may be running: without the engine, whose work the bot does."""
+    db = _database()
+    migrations.check(db)
+
+    async def inner() -> T:
+        engine = Engine(db)
+        try:
+            return await work(engine)
+        finally:
+            await engine.close()
+            await db.close()
+
+    return asyncio.run(inner())
+
+
+async def _incident(session: Any, reference: str) -> Incident:
+    found = re.fullmatch(r"(?:inc-|#)?(\d{1,9})", reference.strip(), re.IGNORECASE)
+    if not found:
+        raise UserError(f"{reference!r} is not an incident; write for example INC-1")
+    return await lifecycle.by_number(session, int(found[1]))
+
+
+def _put(target: str, content: bytes) -> None:
+    if target == "-":
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}") from None
+    say(f"written: {target}")
+
+
+def _database() -> Database:
+    return Database(Settings().database_url.get_secret_value())
+
+
+@cli.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+) -> None:
+    if version:
+        out(__version__)
+        raise typer.Exit
+    log.configure(json=False)
