@@ -29,6 +29,7 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e . ; \
 	fi
+	@$(BIN)/python -m compileall -q bot
 	@touch $@
 
 demo: $(STAMP)

@@ -79,7 +79,7 @@ class Tempo:
     """How fast the clockwork goes; tests turn it up."""
 
     lease_seconds: float = 15.0
-    poll_seconds: float = 3.0
+    poll_seconds: float = 5.0
     listen_seconds: float = 1.0
     drain_seconds: float = 5.0
     messages_per_second: float = 1.0
@@ -278,7 +278,7 @@ class Bot:
         app = bolt(webclient, chat, inbox, signing_secret=_plain(self.settings))
 
         async def refresh_channels() -> None:
-            inbox.channels.update(await desks.channels(self.engine))
+            inbox.channels.update(await desks.channels(self.engine, newest=200))
 
         clockwork = jobs.scheduler({"people.refresh": people.refresh, "channels.refresh": refresh_channels})
         return _Joined(session, chat, people, inbox, intake, Socket(app, app_token, webclient), clockwork)

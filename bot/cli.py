@@ -50,10 +50,10 @@ cli.add_typer(postmortem, name="postmortem")
 cli.add_typer(timelines, name="timeline")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command `tocsin`. Exit code 0: done; 1: it ran and found something wrong; 2: it could not be done."""
     try:
-        cli()
+        cli(args=arguments)
     except BotError as error:
         fail(str(error))
     except ValidationError as error:

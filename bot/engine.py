@@ -12,12 +12,16 @@ lock, so any other owner is dead and its work is taken over at once.
 
 import asyncio
 import fcntl
+import logging
 import os
 import socket
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
 import sqlalchemy as sa
@@ -72,6 +76,12 @@ class Tx:
 
     session: AsyncSession
     work: list[Work] = field(default_factory=list)
+    last: datetime | None = None
+
+    def moment(self, now: datetime) -> datetime:
+        """*now*, or a microsecond after the last one: what is written in one transaction keeps its order."""
+        self.last = now if self.last is None or now > self.last else self.last + timedelta(microseconds=1)
+        return self.last
 
     def enqueue(self, *work: Work) -> None:
         """Promise *work*, if this transaction commits."""
@@ -121,6 +131,8 @@ class Engine:
         self._running: set[asyncio.Task[Any]] = set()
         self.serving = False
         self.last_beat: float | None = None
+        # How far the database's clock is ahead of this machine's.
+        self.ahead = 0.0
 
     def workflow(self, name: str, run: Workflow, retry: Retry | None = None) -> None:
         """Register *run* under *name*; its arguments and nothing else are kept, as JSON."""
@@ -143,9 +155,15 @@ class Engine:
                 "serializer": DBOSPortableJSONSerializer(),
                 "max_executor_threads": 16,
                 "notification_listener_polling_interval_sec": self.listen_seconds,
+                # Nothing here waits for messages of the engine, and a pooler in between may not know LISTEN.
+                "use_listen_notify": False,
                 "log_level": "WARNING",
             }
         )
+        # Its log goes where ours goes.
+        speaker = logging.getLogger("dbos")
+        speaker.handlers.clear()
+        speaker.propagate = True
         for name, (run, retry) in self._workflows.items():
             DBOS.workflow(name=name, max_recovery_attempts=None)(self._guarded(name, run, retry))
         await self._beat()
@@ -166,12 +184,15 @@ class Engine:
             self._lease.cancel()
         if self._running and drain_seconds:
             await asyncio.wait(set(self._running), timeout=drain_seconds)
-        # A cancelled workflow is not recorded as ended, so the next process takes it over.
+        # A cancelled workflow is not recorded as ended, so the next process takes it over. DBOS warns of each.
+        logging.getLogger("dbos").setLevel(logging.ERROR)
         left = set(self._running)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        # DBOS had made its own executor this loop's, and has shut it down.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix=NAME))
         try:
             async with self.db.write() as session:
                 await session.execute(sa.delete(ExecutorLease).where(sa.column("executor_id") == self.executor_id))
@@ -320,6 +341,10 @@ class Engine:
         )
         async with self.db.write() as session:
             await session.execute(statement, {"id": self.executor_id})
+            begun = time.time()
+            there = await session.scalar(sa.text(f"select {self.db.now}"))
+            if (ended := time.time()) - begun < 0.5:
+                self.ahead = float(there) - (begun + ended) / 2
         self.last_beat = asyncio.get_running_loop().time()
 
     async def _keep_lease(self) -> None:

@@ -39,15 +39,26 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=KINDS)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a migrated, empty database: once a SQLite file, once a PostgreSQL."""
+def new_database(request: pytest.FixtureRequest, folder: Path) -> str:
+    """The URL of a migrated, empty database of the kind that *request* is parametrised with."""
     if request.param == "sqlite":
-        path = tmp_path / "tocsin.db"
+        path = folder / "tocsin.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         return f"sqlite:///{path}"
     server: Postgres = request.getfixturevalue("postgres_server")
     return server.database(request.getfixturevalue("postgres_template"))
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a migrated, empty database: once a SQLite file, once a PostgreSQL."""
+    return new_database(request, tmp_path)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same, shared by the tests of a module."""
+    return new_database(request, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ async def diary():
 
 @pytest.fixture
 async def engine(database, diary):
-    made = Engine(database, listen_seconds=0.1, poll_seconds=60)  # a poll that never comes: only the poke can start work
+    made = Engine(
+        database, listen_seconds=0.1, poll_seconds=60
+    )  # a poll that never comes: only the poke can start work
     made.workflow("note", diary.note)
     await made.start()
     yield made
@@ -60,10 +62,13 @@ async def test_committed_work_starts_at_once_without_the_poll(engine, diary):
 
 
 async def test_work_of_a_transaction_that_fails_is_never_done(engine, diary):
-    with pytest.raises(RuntimeError):
+    async def fail() -> None:
         async with engine.transaction() as tx:
             tx.enqueue(Work("note", "note:lost", ("lost",)))
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
     async with engine.transaction() as tx:
         tx.enqueue(Work("note", "note:kept", ("kept",)))
     await diary.until(1)
@@ -129,8 +134,8 @@ async def test_a_passing_failure_is_tried_again_and_a_lasting_one_is_parked(data
     async def broken() -> None:
         raise ValueError("xoxb-secret in here")
 
-    async def tell(workflow: str, id: str, args: tuple, why: str) -> None:
-        parked.append((workflow, id, why))
+    async def tell(workflow: str, work_id: str, args: tuple, why: str) -> None:
+        parked.append((workflow, work_id, why))
 
     engine = Engine(database, listen_seconds=0.1, poll_seconds=60, parked=tell)
     for name, run in (("flaky", flaky), ("hopeless", hopeless), ("broken", broken)):

@@ -39,6 +39,7 @@ class Card:
     roles: Sequence[Role] = ()
     alerts: Sequence[AlertRow] = ()
     firing: int = 0
+    total: int = 0
     failed: Sequence[Part] = ()
     pages: Sequence[Page] = ()
     offers: Sequence[Offer] = ()
@@ -78,6 +79,13 @@ class Closing:
     note: str
 
 
+@dataclass(frozen=True)
+class Unfurnished:
+    """An incident that could not get a channel, told to whoever declared it."""
+
+    card: Card
+
+
 # Any noun that the chat's views know how to draw.
 Message = Any
 
@@ -101,8 +109,12 @@ class Chat(Protocol):
         """Make a channel; NameTaken if there is one."""
         ...
 
-    async def find_channel(self, names: Sequence[str], *, since: datetime) -> Channel | None:
+    async def find_channel(self, names: Sequence[str], *, private: bool, since: datetime) -> Channel | None:
         """A channel of ours by one of *names*, made at or after *since*: what an earlier attempt left behind."""
+        ...
+
+    async def has_topic(self, channel: str, topic: str) -> bool:
+        """Whether that is the topic."""
         ...
 
     async def set_topic(self, channel: str, topic: str) -> None:
@@ -114,7 +126,11 @@ class Chat(Protocol):
         ...
 
     async def bookmark(self, channel: str, title: str, url: str) -> None:
-        """Add a link to the channel's bar, unless it is there."""
+        """Add a link to the channel's bar."""
+        ...
+
+    async def has_bookmark(self, channel: str, url: str) -> bool:
+        """Whether the channel's bar has that link."""
         ...
 
     async def pin(self, channel: str, message: str) -> None:
@@ -122,7 +138,9 @@ class Chat(Protocol):
         ...
 
     async def post(self, channel: str, message: Message, *, key: str) -> str:
-        """Say something; returns the message's id. *key* is kept with it, invisible, for `find_post`."""
+        """Say something in a channel or to a person; returns the message's id. *key* is kept with it, invisible, for
+        `find_post`.
+        """
         ...
 
     async def find_post(self, channel: str, key: str, *, since: datetime) -> str | None:

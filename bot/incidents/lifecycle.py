@@ -32,7 +32,8 @@ async def find(session: AsyncSession, incident_id: str, *, lock: bool = False) -
     """The incident, locked against other writers if asked."""
     query = sa.select(Incident).where(col(Incident.id) == incident_id)
     if lock:
-        query = query.with_for_update()
+        # What others write meanwhile may still point at it; what this session saw before the lock does not stand.
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
     found = await session.scalar(query)
     if found is None:
         raise UserError("This incident does not exist any more.")
@@ -220,6 +221,12 @@ async def firing(session: AsyncSession, incident_id: str) -> int:
     """How many alerts of an incident are still firing."""
     query = sa.select(sa.func.count()).select_from(AlertRow)
     query = query.where(col(AlertRow.incident_id) == incident_id, col(AlertRow.state) == AlertState.FIRING)
+    return int(await session.scalar(query) or 0)
+
+
+async def counted(session: AsyncSession, incident_id: str) -> int:
+    """How many alerts an incident has."""
+    query = sa.select(sa.func.count()).select_from(AlertRow).where(col(AlertRow.incident_id) == incident_id)
     return int(await session.scalar(query) or 0)
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,19 @@ from sqlmodel import col
 from bot.alerts.model import AlertRow
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts, roles, timeline
-from bot.incidents.chat import Announcement, Card, Chat, Cleared, Closing, Look, Message, NameTaken, Notice, Offer
+from bot.incidents.chat import (
+    Announcement,
+    Card,
+    Chat,
+    Cleared,
+    Closing,
+    Look,
+    Message,
+    NameTaken,
+    Notice,
+    Offer,
+    Unfurnished,
+)
 from bot.incidents.model import Incident, Page, Part, Status, TimelineEvent
 from bot.incidents.pager import PageRequest
 from bot.incidents.parts import DONE, FAILED, Parts
@@ -37,6 +50,11 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
     "pin",
     "announcement",
 )
+
+PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
+# What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
+KEPT = ("note.added", "page.failed", "work.parked")
+NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
 # Which runbooks may help with an incident that has these alerts: given by app.build(), since runs lie above.
 Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
@@ -85,33 +103,27 @@ class Opening:
         """Channel first; then topic, people, bookmark, card and announcement side by side."""
         async with self.locks.hold(incident_id):
             structlog.contextvars.bind_contextvars(incident=incident_id)
-            card = await self._card(incident_id)
-            if card.incident.status == Status.TRIAGE:
+            async with self.engine.db.read() as session:  # the least that is needed: somebody waits for the channel
+                incident = await lifecycle.find(session, incident_id)
+            if incident.status in NEVER_OPENED and incident.channel is None:
                 await self._together([self._announce(incident_id)])
                 return
-            await self._channel(card.incident)
+            await self._channel(incident)
             await self._furnish(incident_id)
 
     async def refresh(self, incident_id: str) -> None:
         """Draw card, announcement and topic as things stand; several changes make one edit."""
         async with self.locks.hold(incident_id):
             structlog.contextvars.bind_contextvars(incident=incident_id)
-            found = await self._parts(incident_id)
-            card = await self._card(incident_id)
-            stale = [
-                part
-                for name in (CARD, ANNOUNCEMENT, TOPIC)
-                if (part := found.get(name)) and part.state == DONE and part.shown < card.incident.revision
-            ]
-            await self._together([self._redraw(part, card) for part in stale])
+            await self._catch_up(incident_id)
 
     async def page(self, incident_id: str, number: int) -> None:
         """Wake somebody, and write down what the pager said about it."""
-        card = await self._card(incident_id)
-        incident = card.incident
         row = derived_id("page", incident_id, number)
-        if any(page.id == row for page in card.pages):
-            return
+        async with self.engine.db.read() as session:
+            incident = await lifecycle.find(session, incident_id)
+            if await session.get(Page, row) is not None:
+                return
         request = PageRequest(
             reference=incident.reference,
             title=incident.title,
@@ -151,7 +163,7 @@ class Opening:
             event = await session.get(TimelineEvent, event_id)
             incident = await lifecycle.find(session, incident_id)
         if event is None or incident.channel is None:
-            return  # without a channel there is nobody to tell; the card of the channel shows it when it opens
+            return  # `open` tells what it must when there is one
         message = said(incident, event)
         if message is not None:
             await self.say(incident, f"notice:{event_id}", message)
@@ -161,7 +173,6 @@ class Opening:
         channel = incident.channel
         if channel is None:
             return None
-        part = (await self.parts.begin(incident.id, [name]))[name]
         key = f"{incident.id}:{name}"
 
         async def make() -> parts.Result:
@@ -171,7 +182,9 @@ class Opening:
             ts = await self.chat.find_post(channel, key, since=incident.opened_at)
             return {"ts": ts} if ts else None
 
-        made = await self.parts.make(part, make, find, quiet=True)
+        async with self.locks.hold(key):
+            part = (await self.parts.begin(incident.id, [name]))[name]
+            made = await self.parts.make(part, make, find, quiet=True)
         return made["ts"] if made else None
 
     # -- the parts --------------------------------------------------------------------------------------------
@@ -188,12 +201,14 @@ class Opening:
                 try:
                     made = await self.chat.create_channel(name, private=incident.private)
                 except NameTaken:
+                    if found := await find():  # an earlier attempt that came through late
+                        return found
                     continue
                 return {"id": made.id, "name": made.name}
             raise PermanentError(f"the names {', '.join(names)} are all taken")
 
         async def find() -> parts.Result | None:
-            found = await self.chat.find_channel(names, since=incident.opened_at)
+            found = await self.chat.find_channel(names, private=incident.private, since=incident.opened_at)
             return {"id": found.id, "name": found.name} if found else None
 
         made = await self.parts.make(part, make, find)
@@ -206,6 +221,7 @@ class Opening:
                 .where(col(Incident.id) == incident.id)
                 .values(channel=made["id"], channel_name=made["name"])
             )
+            await timeline.touch(tx.session, incident.id)
             await timeline.record(
                 tx,
                 self.react,
@@ -223,9 +239,12 @@ class Opening:
         card = await self._card(incident_id)
         incident, channel = card.incident, card.incident.channel
         if channel is None:
-            await self._together([self._announce(incident_id)])
+            await self._together([self._announce(incident_id), self._excuse(card)])
+            await self._catch_up(incident_id)
             return
-        people = list(dict.fromkeys([*([incident.declared_by] if incident.declared_by else []), *self.look.invite]))
+        declarer = [incident.declared_by] if incident.declared_by else []
+        # Whom the operator has brought into every incident has no part in a private one.
+        people = list(dict.fromkeys([*declarer, *(() if incident.private else self.look.invite)]))
         link = bookmark(card.alerts)
         names = [TOPIC, CARD, PIN, *([INVITES] if people else []), *([BOOKMARK] if link else [])]
         found = await self.parts.begin(incident_id, names)
@@ -234,6 +253,9 @@ class Opening:
         async def set_topic() -> parts.Result:
             await self.chat.set_topic(channel, topic(card))
             return {"text": topic(card)}
+
+        async def find_topic() -> parts.Result | None:
+            return {"text": topic(card)} if await self.chat.has_topic(channel, topic(card)) else None
 
         async def invite() -> parts.Result:
             refused = await self.chat.invite(channel, people)
@@ -246,8 +268,17 @@ class Opening:
             await self.chat.bookmark(channel, title, url)
             return {"url": url}
 
+        async def find_bookmark() -> parts.Result | None:
+            url = link[1] if link else ""
+            return {"url": url} if await self.chat.has_bookmark(channel, url) else None
+
+        fresh = False
+
         async def post_card() -> parts.Result:
-            return {"ts": await self.chat.post(channel, card, key=key)}
+            nonlocal fresh
+            ts = await self.chat.post(channel, card, key=key)
+            fresh = True
+            return {"ts": ts}
 
         async def find_card() -> parts.Result | None:
             ts = await self.chat.find_post(channel, key, since=incident.opened_at)
@@ -257,7 +288,7 @@ class Opening:
             made = await self.parts.make(found[CARD], post_card, find_card)
             if made is None:
                 return
-            if found[CARD].shown < incident.revision:
+            if fresh:
                 await self.parts.shown(incident_id, CARD, incident.revision)
 
             async def pin() -> parts.Result:
@@ -267,48 +298,78 @@ class Opening:
             await self.parts.make(found[PIN], pin)
 
         work: list[Awaitable[Any]] = [
-            self.parts.make(found[TOPIC], set_topic),
+            self.parts.make(found[TOPIC], set_topic, find_topic),
             show_card(),
             self._announce(incident_id),
         ]
         if people:
             work.append(self.parts.make(found[INVITES], invite))
         if link:
-            work.append(self.parts.make(found[BOOKMARK], add_bookmark))
+            work.append(self.parts.make(found[BOOKMARK], add_bookmark, find_bookmark))
         await self._together(work)
         await self._catch_up(incident_id)
+        await self._tell_late(incident_id)
 
     async def _announce(self, incident_id: str) -> None:
         card = await self._card(incident_id)
         incident = card.incident
         if incident.private or not self.look.announce or incident.kind != "standard":
             return
-        place = await self.chat.announcement_channel()
         part = (await self.parts.begin(incident_id, [ANNOUNCEMENT]))[ANNOUNCEMENT]
         key = f"{incident_id}:announcement"
-        fresh = part.state != DONE
+        fresh = False
 
         async def make() -> parts.Result:
-            return {"channel": place, "ts": await self.chat.post(place, Announcement(card), key=key)}
+            nonlocal fresh
+            place = await self.chat.announcement_channel()
+            ts = await self.chat.post(place, Announcement(card), key=key)
+            fresh = True
+            return {"channel": place, "ts": ts}
 
         async def find() -> parts.Result | None:
-            ts = await self.chat.find_post(place, key, since=incident.detected_at)
+            place = await self.chat.announcement_channel()
+            ts = await self.chat.find_post(place, key, since=min(incident.detected_at, incident.opened_at))
             return {"channel": place, "ts": ts} if ts else None
 
-        made = await self.parts.make(part, make, find)
-        if made is not None and fresh:
+        await self.parts.make(part, make, find)
+        if fresh:
             await self.parts.shown(incident_id, ANNOUNCEMENT, incident.revision)
 
+    async def _excuse(self, card: Card) -> None:
+        """Without a channel, whoever declared the incident is told why: a private one is announced nowhere else."""
+        failed = next((part for part in card.failed if part.name == CHANNEL), None)
+        if failed is None or card.incident.declared_by is None:
+            return
+        name = f"excuse:{failed.attempts}"
+        part = (await self.parts.begin(card.incident.id, [name]))[name]
+        key = f"{card.incident.id}:{name}"
+
+        async def make() -> parts.Result:
+            return {"ts": await self.chat.post(card.incident.declared_by or "", Unfurnished(card), key=key)}
+
+        await self.parts.make(part, make, quiet=True)
+
+    async def _tell_late(self, incident_id: str) -> None:
+        """What was said before there was a channel."""
+        async with self.engine.db.read() as session:
+            incident = await lifecycle.find(session, incident_id)
+            opened = await session.get(TimelineEvent, derived_id("timeline", incident_id, "channel.opened", "channel"))
+            # A little later too: `notify` may have looked just before. What it told is not told again.
+            until = (opened.recorded_at if opened else incident.opened_at) + timedelta(seconds=5)
+            events = await timeline.before(session, incident_id, KEPT, until)
+        for event in events:
+            if (message := said(incident, event)) is not None:
+                await self.say(incident, f"notice:{event.id}", message)
+
     async def _catch_up(self, incident_id: str) -> None:
-        """What changed while the parts were being made is drawn now."""
-        found = await self._parts(incident_id)
-        card = await self._card(incident_id)
-        stale = [
-            part
-            for name in (CARD, ANNOUNCEMENT)
-            if (part := found.get(name)) and part.state == DONE and part.shown < card.incident.revision
-        ]
-        await self._together([self._redraw(part, card) for part in stale])
+        """Draw whatever shows less than is known: several changes make one edit."""
+        for _ in range(5):
+            found = await self._parts(incident_id)
+            card = await self._card(incident_id)
+            stale = [part for part in found.values() if part.state == DONE and part.shown < card.incident.revision]
+            if not stale:
+                return
+            await self._together([self._redraw(part, card) for part in stale])
 
     async def _redraw(self, part: Part, card: Card) -> None:
         incident = card.incident
@@ -352,13 +413,16 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
     """The state of an incident as its card shows it."""
     incident = await lifecycle.find(session, incident_id)
     alerts = await lifecycle.alerts(session, incident_id, limit=20)
-    failed = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.state) == FAILED)
+    failed = sa.select(Part).where(
+        col(Part.incident_id) == incident_id, col(Part.state) == FAILED, col(Part.name).in_(PARTS)
+    )
     pages = sa.select(Page).where(col(Page.incident_id) == incident_id).order_by(col(Page.number))
     return Card(
         incident=incident,
         roles=await roles.held(session, incident_id),
         alerts=alerts,
         firing=await lifecycle.firing(session, incident_id),
+        total=await lifecycle.counted(session, incident_id),
         failed=list(await session.scalars(failed.order_by(col(Part.name)))),
         pages=list(await session.scalars(pages)),
         offers=offers(incident, alerts),
@@ -397,6 +461,8 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
         case "incident.resolved":
             return Closing(incident, event.data.get("note", ""))
         case "note.added":
+            if event.data.get("kind") == "decision":
+                return Notice(event.text)
             return Notice(f":memo: <@{event.actor}>: {event.text}") if event.actor != "bot" else None
         case "severity.changed":
             return Notice(f":rotating_light: {event.text} (<@{event.actor}>)")

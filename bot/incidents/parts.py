@@ -84,12 +84,16 @@ class Parts:
                 )  # fmt: skip
         part.state, part.result, part.error = state, result, error
 
-    async def shown(self, incident_id: str, name: str, revision: int, result: Result | None = None) -> None:
-        """Write down which revision a message shows."""
+    async def shown(self, incident_id: str, name: str, revision: int, result: Result | None = None) -> bool:
+        """Write down which revision a message shows; False if a newer one was drawn meanwhile, by another process."""
         values: dict[str, Any] = {"shown": revision, "changed_at": self.clock()}
         if result is not None:
             values["result"] = result
         async with self.engine.transaction() as tx:
-            await tx.session.execute(
-                sa.update(Part).where(col(Part.incident_id) == incident_id, col(Part.name) == name).values(**values)
-            )
+            mine = (col(Part.incident_id) == incident_id, col(Part.name) == name, col(Part.shown) <= revision)
+            changed = await tx.session.execute(sa.update(Part).where(*mine).values(**values).returning(col(Part.name)))
+            if changed.scalar_one_or_none() is not None:
+                return True
+            # What is on screen now is older than what was there: draw it once more.
+            await tx.session.execute(sa.update(Part).where(*mine[:2]).values(shown=0))
+            return False

@@ -53,7 +53,7 @@ async def record(
         kind=kind,
         text=clean(text),
         at=at or now,
-        recorded_at=now,
+        recorded_at=tx.moment(now),
         actor=actor,
         data=data or {},
         corrects=corrects,
@@ -100,6 +100,16 @@ async def whole(session: AsyncSession, incident_id: str) -> list[TimelineEvent]:
         events += found
         after = cursor(found[-1])
     return events
+
+
+async def before(session: AsyncSession, incident_id: str, kinds: Sequence[str], until: datetime) -> list[TimelineEvent]:
+    """The events of these *kinds* that were recorded until *until*, in order."""
+    query = sa.select(TimelineEvent).where(
+        col(TimelineEvent.incident_id) == incident_id,
+        col(TimelineEvent.kind).in_(kinds),
+        col(TimelineEvent.recorded_at) <= until,
+    )
+    return list(await session.scalars(query.order_by(col(TimelineEvent.at), col(TimelineEvent.id))))
 
 
 async def correct(tx: Tx, react: React, event: TimelineEvent, text: str, *, by: str, now: datetime) -> None:

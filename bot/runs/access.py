@@ -16,6 +16,7 @@ def refusal(runbook: Runbook, incident: Incident, person: str, roles: Iterable[R
     responder = person == incident.declared_by or any(role.person == person for role in roles)
     if RESPONDERS in allowed and responder:
         return None
-    who = "responders of this incident" if RESPONDERS in allowed else ", ".join(sorted(allowed)) or "nobody"
+    named = [f"<@{one}>" if one[:1] in "UW" else one for one in sorted(allowed - {RESPONDERS})]
+    who = [*(["responders of this incident"] if RESPONDERS in allowed else []), *named]
     hint = " Press *Take command* or say `/inc join` first." if RESPONDERS in allowed else ""
-    return f"{runbook.name} may be run by {who} only.{hint}"
+    return f"{runbook.name} may be run by {' or '.join(who) or 'nobody'} only.{hint}"

@@ -1,37 +1,37 @@
 """Carries out a runbook, step by step, and knows after a crash where it was.
 
-Each attempt at a step is written down before it starts and again when it ends. Found running after a crash, a step
-that only reads goes on by itself; one that writes becomes `unknown`, and a person says what to do.
+Found running after a crash, a step that only reads goes on by itself; one that writes becomes `unknown`, and a person
+says what to do.
 """
 
 import asyncio
 import contextlib
+import json
+import math
 import random
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
-from sqlmodel import col
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.engine import Engine
-from bot.incidents import lifecycle, timeline
 from bot.incidents.timeline import React
-from bot.kit.clock import Clock
-from bot.kit.db import unavailable
+from bot.kit.clock import Clock, duration_text
 from bot.kit.errors import BotError, PermanentError, TemporaryError
-from bot.kit.ids import derived_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
-from bot.runs import run as runs
+from bot.runs import process
 from bot.runs.expressions import ExpressionError, evaluate, render
+from bot.runs.journal import OUTPUT, SUMMARY, Journal, Lost, Opened, Outcome, paused, tried_since
 from bot.runs.library import alert_values, incident_values
-from bot.runs.model import ENDED, Run, RunState, RunStep, StepState
+from bot.runs.model import Run, RunState, RunStep, StepState
 from bot.runs.redact import Redactor
 from bot.runs.runbook import Retry, Runbook, Step
 from bot.runs.step import Cancelled, StepContext, StepResult, effect, prepare
@@ -39,18 +39,27 @@ from bot.runs.step import Cancelled, StepContext, StepResult, effect, prepare
 log = structlog.get_logger()
 
 LONGEST_STEP = timedelta(minutes=5)
-OUTPUT = 64 * 1024
+# Steps end by themselves at their timeout; this is for one that does not.
+GRACE = 15.0
+# Two clocks are compared at the end of a run's time.
+SLACK = timedelta(milliseconds=50)
+VALUES = 4 * 1024**2
+TAIL_LINES, TAIL_LINE = 8, 300
 GONE_BY = (StepState.SUCCEEDED, StepState.SKIPPED, StepState.FAILED_IGNORED, StepState.PREVIEWED)
 READ_TRIES = Retry(attempts=3)
 ONCE = Retry(attempts=1)
+# They only read, and yet a dry run does without: one takes time, the other writes on the timeline.
+PREVIEWED = ("wait", "note")
+NEEDS = "cannot be previewed: it needs what a skipped step would give"
 
 
 class _Stop(BotError):  # noqa: N818 - how a run ends, not a fault
     """The run ends here, for a reason."""
 
-    def __init__(self, state: RunState, failure: dict[str, Any] | None = None) -> None:
+    def __init__(self, state: RunState, step: str = "", message: str = "") -> None:
         super().__init__(state)
-        self.state, self.failure = state, failure
+        self.state = state
+        self.failure = {"step": step, "message": clip(one_line(message), SUMMARY)} if message else None
 
 
 class _Asks(BotError):  # noqa: N818 - the run waits, it has not failed
@@ -59,17 +68,16 @@ class _Asks(BotError):  # noqa: N818 - the run waits, it has not failed
 
 @dataclass
 class _Going:
-    """A run under way in this process."""
+    """A run under way in this process. *guessing*: a dry run that has left out a step whose results are missing."""
 
     run: Run
     runbook: Runbook
     values: dict[str, Any]
     redact: Redactor
-    env: Mapping[str, str]
     secrets: Mapping[str, str]
     ends_at: datetime
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled_by: str | None = None
+    guessing: bool = False
 
 
 @dataclass
@@ -83,45 +91,38 @@ class Interpreter:
     environment: Mapping[str, str]
     allow_private: tuple[str, ...] = ()
     watch_seconds: float = 0.5
+    read_tries: Retry = READ_TRIES
     tails: dict[str, deque[str]] = field(default_factory=dict)
     # Told that a run has said something new; the message of the run is drawn anew now and then.
     heard: Callable[[str], None] = lambda run_id: None
 
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.engine, self.react, self.clock)
+
     async def run(self, run_id: str, round_: int) -> None:
         """Start or go on with a run; *round_* tells a stale promise from the newest one."""
         structlog.contextvars.bind_contextvars(run=run_id)
-        going = await self._begin(run_id, round_)
-        if going is None:
+        opened = await self.journal.begin(run_id, round_)
+        if opened is None:
             return
+        structlog.contextvars.bind_contextvars(incident=opened.incident.id)
+        going = self._going(opened)
         watch = spawn(self._watch(going), name=f"run.watch:{run_id}")
-        self.tails[run_id] = deque(maxlen=8)
+        self.tails[run_id] = deque(maxlen=TAIL_LINES)
         try:
-            await self._steps(going)
-            state = RunState.DRY_RUN if going.run.dry_run else RunState.SUCCEEDED
-            await self._end(going, state, None)
-        except _Stop as stop:
-            await self._end(going, stop.state, stop.failure)
+            await self._to_its_end(going, opened)
         except _Asks:
             log.warning("run.asked")
+        except Lost as error:
+            log.warning("run.lost", reason=str(error))
         finally:
             watch.cancel()
             self.tails.pop(run_id, None)
 
     # -- the run ------------------------------------------------------------------------------------------------
 
-    async def _begin(self, run_id: str, round_: int) -> _Going | None:
-        now = self.clock()
-        async with self.engine.transaction() as tx:
-            run = await runs.find(tx.session, run_id, lock=True)
-            if run.state in ENDED or run.state == RunState.ASKING or run.round != round_:
-                return None
-            run.state = RunState.RUNNING
-            run.started_at = now if run.started_at is None else run.started_at
-            tx.session.add(run)
-            incident = await lifecycle.find(tx.session, run.incident_id)
-            alerts = await lifecycle.alerts(tx.session, run.incident_id)
-            await tx.session.flush()
-        structlog.contextvars.bind_contextvars(incident=run.incident_id)
+    def _going(self, opened: Opened) -> _Going:
+        run = opened.run
         runbook = Runbook.from_json(run.definition)
         secrets = {name: self.environment[name] for name in runbook.secrets if name in self.environment}
         hidden = [str(run.params[n]) for n, p in runbook.params.items() if p.type == "secret" and run.params.get(n)]
@@ -131,381 +132,315 @@ class Interpreter:
             "env": {name: self.environment.get(name, "") for name in runbook.env},
             "runbook": {"id": runbook.id, "name": runbook.name, "owner": runbook.owner, "risk": runbook.risk},
             "run": {"id": run.id, "number": run.number, "dry_run": run.dry_run, "requested_by": run.requested_by},
-            "incident": incident_values(incident),
-            "alert": alert_values(alerts),
+            "incident": incident_values(opened.incident),
+            "alert": alert_values(opened.alerts),
             "steps": {},
         }
-        return _Going(
+        going = _Going(
             run=run,
             runbook=runbook,
             values=values,
             redact=Redactor([*secrets.values(), *hidden]),
-            env=dict(values["env"]),
             secrets=secrets,
-            ends_at=run.started_at + runbook.timeout,
-        )
-
-    async def _steps(self, going: _Going) -> None:
-        async with self.engine.db.read() as session:
-            before = {row.position: row for row in await runs.attempts(session, going.run.id)}
-        missing = [name for name in going.runbook.secrets if name not in self.environment]
-        if missing:
-            message = f"the secret {', '.join(missing)} is not set in the environment of the bot"
-            raise _Stop(RunState.FAILED, {"step": going.runbook.steps[0].title, "message": message})
-        for position, step in enumerate(going.runbook.steps):
-            last = before.get(position)
-            if last is not None and last.state in GONE_BY:
-                self._remember(going, step, last.result)
-                continue
-            if last is not None and last.state == StepState.RUNNING and last.effect != "read":
-                await self._ask(going, last)
-            await self._step(going, position, step, last)
+            ends_at=(run.started_at or self.clock())
+            + runbook.timeout
+            + timedelta(seconds=paused(opened.attempts)),
+        )  # fmt: skip
+        if run.cancelled_by:
+            going.cancelled.set()
+        return going
 
     async def _watch(self, going: _Going) -> None:
         """See that somebody cancels, wherever they pressed."""
-        while True:
+        while not going.cancelled.is_set():
             await asyncio.sleep(self.watch_seconds)
             try:
-                async with self.engine.db.read() as session:
-                    by = await session.scalar(sa.select(col(Run.cancelled_by)).where(col(Run.id) == going.run.id))
-            except sa.exc.SQLAlchemyError as error:
-                log.warning("run.watch_failed", reason=str(error.__cause__ or error))
-                continue
-            if by:
-                going.cancelled_by = by
-                going.cancelled.set()
-                return
+                if await self.journal.cancelled(going.run.id):
+                    going.cancelled.set()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("run.watch_failed", reason=type(error).__name__)
 
-    async def _end(self, going: _Going, state: RunState, failure: dict[str, Any] | None) -> None:
+    async def _to_its_end(self, going: _Going, opened: Opened) -> None:
+        state, failure = RunState.DRY_RUN if going.run.dry_run else RunState.SUCCEEDED, None
+        try:
+            missing = [name for name in going.runbook.secrets if name not in self.environment]
+            if missing:
+                told = f"the secret {', '.join(missing)} is not set in the environment of the bot"
+                raise _Stop(RunState.FAILED, going.runbook.steps[0].title, told)
+            for position, step in enumerate(going.runbook.steps):
+                await self._step(going, position, step, opened.attempts.get(position, []))
+        except _Stop as stop:
+            state, failure = stop.state, stop.failure
+        await self.journal.ended(going.run.id, state, failure, self._outputs(going))
+
+    def _outputs(self, going: _Going) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
         for name, expression in going.runbook.outputs.items():
-            with contextlib.suppress(ExpressionError):  # of a run that ended early, some outputs do not exist
-                outputs[name] = going.redact.value(evaluate(expression, going.values))
-        async with self.engine.transaction() as tx:
-            run = await runs.find(tx.session, going.run.id, lock=True)
-            if run.state in ENDED:
-                return
-            run.outputs = outputs
-            await runs.end(tx, self.react, run, state, now=self.clock(), failure=failure)
-
-    async def _ask(self, going: _Going, row: RunStep) -> None:
-        async with self.engine.transaction() as tx:
-            run = await runs.find(tx.session, going.run.id, lock=True)
-            run.state = RunState.ASKING
-            await tx.session.execute(
-                sa.update(RunStep).where(col(RunStep.id) == row.id).values(state=StepState.UNKNOWN)
-            )
-            text = f"Run {run.number}: “{row.name}” was interrupted, and nobody knows whether it ended"
-            data = {"step": row.step, "name": row.name}
-            await runs.event(
-                tx, self.react, run, "run.step_unknown", text, now=self.clock(), actor="bot", data=data, once=row.id
-            )
-        raise _Asks
+            # Of a run that ended early, some outputs do not exist.
+            with contextlib.suppress(PermanentError, ValueError):
+                outputs[name] = _storable(going.redact.value(evaluate(expression, going.values)))
+        return outputs
 
     # -- one step -----------------------------------------------------------------------------------------------
 
-    async def _step(self, going: _Going, position: int, step: Step, last: RunStep | None) -> None:
-        module = self.steps[step.type]
-        attempt = last.attempt if last else 1
-        again = last is not None and last.state == StepState.RUNNING
-        repeat = bool(last and last.result.get("repeat"))
-        if last is not None and not again:
-            attempt += 1
+    async def _step(self, going: _Going, position: int, step: Step, before: list[RunStep]) -> None:
+        """Bring one step to its end, from wherever the attempts *before* have brought it."""
+        last = before[-1] if before else None
+        interrupted = last if last is not None and last.state == StepState.RUNNING else None
+        if last is not None and last.state in GONE_BY:
+            self._remember(going, step, StepState(last.state), last.result)
+            return
+        if last is not None and "ends" in last.result:
+            # Stopped between this attempt and the end of the run.
+            cancelled = last.state == StepState.CANCELLED
+            raise _Stop(RunState(last.result["ends"]), last.name, "" if cancelled else last.error or "failed")
+        if interrupted is not None and interrupted.effect != "read":
+            await self._ask(going, interrupted)
         name = self._name(going, step)
-        if going.cancelled.is_set():
-            raise _Stop(RunState.CANCELLED)
-        if not again and step.when is not None and not self._when(going, step, name):
-            await self._skip(going, position, step, name)
+        self._may_go_on(going, name)
+        if last is None and not self._needed(going, step, name):
+            await self.journal.skipped(going.run.id, step, position, name)
+            self._remember(going, step, StepState.SKIPPED, {})
             return
-        kind = step.effect or effect(module)
-        tries = step.retry or (READ_TRIES if kind == "read" else ONCE)
-        if last is not None and not again and not repeat and last.attempt >= tries.attempts:
-            # Killed between the last attempt and the end of the run.
-            raise _Stop(RunState.FAILED, {"step": name, "message": last.summary})
-        while True:
-            row = await self._start(going, position, step, name, attempt, kind, resumed=last if again else None)
-            again = False
-            result, error = await self._attempt(going, module, step, row)
-            if result is not None and result.ok:
-                await self._succeed(going, step, row, result)
-                return
-            message = result.summary if result is not None else str(error)
-            more = attempt < tries.attempts or repeat
-            repeat = False
-            passing = isinstance(error, TemporaryError) or step.retry is not None
-            if more and passing and not isinstance(error, Cancelled) and not going.cancelled.is_set():
-                await self._fail(going, row, message, result, StepState.FAILED, final=False)
-                await self._pause(going, tries, attempt, error)
-                attempt += 1
-                continue
-            await self._over(going, step, row, message, result, error)
-            return
+        await self._try(going, position, step, name, before, interrupted)
 
-    async def _over(
-        self,
-        going: _Going,
-        step: Step,
-        row: RunStep,
-        message: str,
-        result: StepResult | None,
-        error: BotError | None,
-    ) -> None:
-        """A step failed for good: the run ends, unless it may go on without."""
-        if isinstance(error, Cancelled) or going.cancelled.is_set():
-            await self._fail(going, row, "cancelled", result, StepState.CANCELLED)
-            raise _Stop(RunState.CANCELLED)
-        if step.continue_on_error:
-            await self._fail(going, row, message, result, StepState.FAILED_IGNORED)
-            self._remember(going, step, {"values": dict(result.values) if result else {}})
-            return
-        await self._fail(going, row, message, result, StepState.FAILED)
-        state = RunState.TIMED_OUT if self.clock() >= going.ends_at else RunState.FAILED
-        raise _Stop(state, {"step": row.name, "message": clip(one_line(message), 500)})
-
-    async def _attempt(
-        self, going: _Going, module: ModuleType, step: Step, row: RunStep
-    ) -> tuple[StepResult | None, BotError | None]:
-        left = (going.ends_at - self.clock()).total_seconds()
-        if left <= 0:
-            return None, PermanentError(f"the run took longer than its timeout of {going.runbook.timeout}")
-        seconds = min((step.timeout or LONGEST_STEP).total_seconds() if step.type != "wait" else left, left)
-        context = StepContext(
-            run_id=going.run.id,
-            step_key=step.key,
-            attempt=row.attempt,
-            timeout=seconds,
-            values=going.values,
-            env=going.env,
-            secrets=going.secrets,
-            redact=going.redact,
-            say=lambda line: self._say(going.run.id, line),
-            cancelled=going.cancelled,
-            clock=self.clock,
-            started_at=row.started_at,
-            allow_private=self.allow_private,
-        )
-        try:
-            params = prepare(module, step.action, context)
-            if self._previews(going, step, row):
-                return StepResult(ok=True, summary=going.redact.text(module.preview(params))), None
-            # Steps end by themselves at their timeout; this is for one that does not.
-            async with asyncio.timeout(seconds + 15):
-                return await module.run(context, params), None
-        except TimeoutError:
-            return None, PermanentError(f"took longer than {seconds:.0f} s")
-        except (PermanentError, TemporaryError, Cancelled) as error:
-            if going.run.dry_run and isinstance(error, ExpressionError):
-                return StepResult(ok=True, summary="cannot be previewed: it needs what a skipped step would give"), None
-            return None, type(error)(going.redact.text(str(error)))
-        except Exception as error:  # a plugin's fault must end its run with a word, not be tried for hours
-            if unavailable(error):
-                raise
-            log.exception("step.broken", step=step.key, type=step.type)
-            return None, PermanentError(f"the step type {step.type} broke ({type(error).__name__}); see the log")
-
-    def _previews(self, going: _Going, step: Step, row: RunStep) -> bool:
-        if not going.run.dry_run:
-            return False
-        return step.dry_run == "skip" or (row.effect != "read" and step.dry_run != "run") or step.type == "wait"
-
-    def _when(self, going: _Going, step: Step, name: str) -> bool:
-        try:
-            return bool(evaluate(step.when or "true", going.values))
-        except ExpressionError as error:
-            if going.run.dry_run:
-                return True
-            raise _Stop(RunState.FAILED, {"step": name, "message": f"when: {error}"}) from None
-
-    def _name(self, going: _Going, step: Step) -> str:
-        try:
-            return clip(one_line(going.redact.text(render(step.title, going.values))), 150)
-        except PermanentError:
-            return clip(step.title, 150)
-
-    async def _pause(self, going: _Going, tries: Retry, attempt: int, error: BotError | None) -> None:
-        wait = tries.delay.total_seconds()
-        if tries.backoff == "exponential":
-            wait *= 2 ** (attempt - 1)
-        wait = min(wait, tries.max_delay.total_seconds())
-        if tries.jitter:
-            wait = random.uniform(wait / 2, wait)
-        if isinstance(error, TemporaryError) and step_after(error):
-            wait = max(wait, error.after)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(going.cancelled.wait(), wait)
-
-    def _say(self, run_id: str, line: str) -> None:
-        if (tail := self.tails.get(run_id)) is not None and line.strip():
-            tail.append(clip(line, 300))
-            self.heard(run_id)
-
-    def _remember(self, going: _Going, step: Step, result: Mapping[str, Any]) -> None:
-        if step.id:
-            going.values["steps"][step.id] = {**result.get("values", {}), **result.get("outputs", {})}
-
-    # -- the journal --------------------------------------------------------------------------------------------
-
-    async def _start(
+    async def _try(
         self,
         going: _Going,
         position: int,
         step: Step,
         name: str,
-        attempt: int,
-        kind: str,
-        *,
-        resumed: RunStep | None,
-    ) -> RunStep:
-        if resumed is not None:
-            return resumed
-        now = self.clock()
-        row = RunStep(
-            id=derived_id("step", going.run.id, position, attempt),
-            run_id=going.run.id,
-            position=position,
-            attempt=attempt,
-            step=step.key,
-            name=name,
-            type=step.type,
-            effect=kind,
-            state=StepState.RUNNING,
-            started_at=now,
+        before: list[RunStep],
+        interrupted: RunStep | None,
+    ) -> None:
+        module = self.steps[step.type]
+        kind = self._effect(going, module, step)
+        tries = step.retry or (self.read_tries if kind == "read" else ONCE)
+        attempt = (before[-1].attempt if before else 0) + (interrupted is None)
+        enough = tried_since(before) + tries.attempts
+        row = interrupted
+        while True:
+            if row is None:
+                run = going.run
+                row = await self.journal.started(run.id, run.round, step, position, attempt, name, kind)
+            outcome = await self._attempt(going, module, step, row)
+            if outcome.ok:
+                state = StepState.PREVIEWED if outcome.previewed else StepState.SUCCEEDED
+                going.guessing = going.guessing or outcome.previewed
+                await self.journal.finished(row, outcome, state)
+                break
+            if not outcome.passing or attempt >= enough or self._over(going):
+                state = await self._failed(going, step, row, outcome)
+                break
+            await self.journal.finished(row, outcome, StepState.FAILED, again=True)
+            await self._pause(going, tries, attempt - tried_since(before), outcome.after)
+            self._may_go_on(going, name, outcome.summary)
+            attempt, row = attempt + 1, None
+        self._remember(going, step, state, {"values": outcome.values, "outputs": outcome.outputs})
+
+    async def _failed(self, going: _Going, step: Step, row: RunStep, outcome: Outcome) -> StepState:
+        """A step failed for good: the run ends, unless it may go on without."""
+        if outcome.cancelled or going.cancelled.is_set():
+            outcome = replace(outcome, summary="cancelled")
+            await self.journal.finished(row, outcome, StepState.CANCELLED, ends=RunState.CANCELLED)
+            raise _Stop(RunState.CANCELLED)
+        late = self._late(going)
+        if step.continue_on_error and not late:
+            await self.journal.finished(row, outcome, StepState.FAILED_IGNORED)
+            return StepState.FAILED_IGNORED
+        if late:
+            outcome = replace(outcome, summary=self._took(going, outcome.summary))
+        ends = RunState.TIMED_OUT if late else RunState.FAILED
+        await self.journal.finished(row, outcome, StepState.FAILED, ends=ends)
+        raise _Stop(ends, row.name, outcome.summary or "failed")
+
+    async def _attempt(self, going: _Going, module: ModuleType, step: Step, row: RunStep) -> Outcome:
+        """One attempt; whatever a plugin does comes out as an outcome with a word."""
+        context = self._context(going, step, row)
+        try:
+            return await self._outcome(going, module, step, row.effect, context)
+        except TimeoutError:
+            return self._no(going, f"took longer than {context.timeout:.0f} s")
+        except Cancelled as error:
+            return replace(self._no(going, str(error)), cancelled=True)
+        except TemporaryError as error:
+            # The default of TemporaryError says nothing about how long the other side wants us to wait.
+            after = 0.0 if error.after == TemporaryError("").after else error.after
+            return replace(self._no(going, str(error)), passing=True, after=after)
+        except PermanentError as error:
+            if going.guessing and isinstance(error, ExpressionError):
+                return Outcome(ok=True, summary=NEEDS, previewed=True)
+            return self._no(going, str(error))
+        except Exception as error:  # noqa: BLE001 - a plugin's fault ends its run with a word, not after hours of tries
+            told = going.redact.text(f"{type(error).__name__}: {error}")[:2000]
+            log.error("step.broken", step=step.key, type=step.type, error=told, where=_where(error))
+            return self._no(going, f"the step type {step.type} broke ({type(error).__name__}); see the log")
+
+    async def _outcome(self, going: _Going, module: ModuleType, step: Step, kind: str, context: StepContext) -> Outcome:
+        try:
+            params = prepare(module, step.action, context)
+        except PermanentError:
+            if going.guessing:
+                return Outcome(ok=True, summary=NEEDS, previewed=True)
+            raise
+        if self._previews(going, step, kind):
+            return Outcome(ok=True, summary=self._line(going, module.preview(params)), previewed=True)
+        async with asyncio.timeout(context.timeout + GRACE):
+            result = await module.run(context, params)
+        if not isinstance(result, StepResult):
+            raise TypeError("a step gives a StepResult back")
+        plain = _storable(dict(result.values))
+        outcome = Outcome(
+            ok=result.ok,
+            summary=self._line(going, result.summary),
+            # A megabyte takes a second; the rest of the bot goes on meanwhile.
+            output=await asyncio.to_thread(_both_ends, going.redact, result.output, OUTPUT),
+            values=await asyncio.to_thread(going.redact.value, plain),
+            passing=step.retry is not None,
         )
-        async with self.engine.transaction() as tx:
-            run = await runs.find(tx.session, going.run.id, lock=True)
-            tx.session.add(RunStep(**row.model_dump()))
-            await tx.session.flush()
-            text = f"Run {run.number}: “{name}” started" + (f" (attempt {attempt})" if attempt > 1 else "")
-            data = {"step": step.key, "name": name, "type": step.type, "attempt": attempt, "effect": kind}
-            await runs.event(
-                tx, self.react, run, "run.step_started", text, now=now, actor="bot", data=data, once=row.id
-            )
-        return row
-
-    async def _succeed(self, going: _Going, step: Step, row: RunStep, result: StepResult) -> None:
-        values = going.redact.value(dict(result.values))
-        outputs: dict[str, Any] = {}
-        previewed = self._previews(going, step, row)
-        if not previewed:
+        if not outcome.ok:
+            return outcome
+        outputs = {}
+        for key, expression in step.outputs.items():
             try:
-                for key, expression in step.outputs.items():
-                    outputs[key] = going.redact.value(evaluate(expression, {**going.values, **values}))
+                found = evaluate(expression, {**going.values, **outcome.values})
             except PermanentError as error:
-                message = f"outputs: {going.redact.text(str(error))}"
-                await self._fail(going, row, message, result, StepState.FAILED)
-                raise _Stop(RunState.FAILED, {"step": row.name, "message": message}) from None
-        stored = {"values": values, "outputs": outputs}
-        if not previewed:
-            self._remember(going, step, stored)
-        state = StepState.PREVIEWED if previewed else StepState.SUCCEEDED
-        kind = "run.step_skipped" if previewed else "run.step_succeeded"
-        await self._write(going, row, state, result.summary, result.output, stored, None, kind)
-        if step.type == "note" and not previewed:
-            await self._note(going, row, values)
+                told = self._line(going, f"outputs: {key}: {error}")
+                return replace(outcome, ok=False, passing=False, summary=told)
+            outputs[key] = _storable(going.redact.value(found))
+        return replace(outcome, outputs=outputs)
 
-    async def _note(self, going: _Going, row: RunStep, values: Mapping[str, Any]) -> None:
-        async with self.engine.transaction() as tx:
-            await timeline.record(
-                tx,
-                self.react,
-                going.run.incident_id,
-                "note.added",
-                str(values["text"]),
-                now=self.clock(),
-                actor="bot",
-                data={"kind": values.get("kind", "note"), "run": going.run.id, "number": going.run.number},
-                once=row.id,
-            )
+    async def _ask(self, going: _Going, row: RunStep) -> None:
+        """A write was interrupted. What is left of it here is ended, for nobody watches its time any more."""
+        await process.stop(f"{going.run.id}/{row.step}")
+        ask = not going.cancelled.is_set()
+        await self.journal.unknown(row, ask=ask)
+        if ask:
+            raise _Asks
+        raise _Stop(RunState.CANCELLED, row.name, "interrupted, and nobody knows whether it ended")
 
-    async def _skip(self, going: _Going, position: int, step: Step, name: str) -> None:
-        now = self.clock()
-        async with self.engine.transaction() as tx:
-            run = await runs.find(tx.session, going.run.id, lock=True)
-            row = RunStep(
-                id=derived_id("step", run.id, position, 1),
-                run_id=run.id,
-                position=position,
-                attempt=1,
-                step=step.key,
-                name=name,
-                type=step.type,
-                effect="read",
-                state=StepState.SKIPPED,
-                summary=f"not needed: {step.when}",
-                started_at=now,
-                ended_at=now,
-            )
-            tx.session.add(row)
-            await tx.session.flush()
-            text = f"Run {run.number}: “{name}” skipped"
-            data = {"step": step.key, "name": name, "type": step.type}
-            await runs.event(
-                tx, self.react, run, "run.step_skipped", text, now=now, actor="bot", data=data, once=row.id
-            )
+    # -- how a step is treated ------------------------------------------------------------------------------------
 
-    async def _fail(
-        self,
-        going: _Going,
-        row: RunStep,
-        message: str,
-        result: StepResult | None,
-        state: StepState,
-        *,
-        final: bool = True,
-    ) -> None:
-        output = result.output if result else ""
-        values = going.redact.value(dict(result.values)) if result else {}
-        kind = "run.step_failed"
-        stored = {"values": values, "outputs": {}}
-        await self._write(going, row, state, clip(one_line(message), 500), output, stored, message, kind, final=final)
+    def _may_go_on(self, going: _Going, name: str, why: str = "") -> None:
+        if going.cancelled.is_set():
+            raise _Stop(RunState.CANCELLED)
+        if self._late(going):
+            raise _Stop(RunState.TIMED_OUT, name, self._took(going, why))
 
-    async def _write(
-        self,
-        going: _Going,
-        row: RunStep,
-        state: StepState,
-        summary: str,
-        output: str,
-        stored: dict[str, Any],
-        error: str | None,
-        kind: str,
-        *,
-        final: bool = True,
-    ) -> None:
-        now = self.clock()
-        seconds = round((now - row.started_at).total_seconds(), 3)
-        summary = clip(one_line(going.redact.text(summary)), 500)
-        async with self.engine.transaction() as tx:
-            run = await runs.find(tx.session, going.run.id, lock=True)
-            await tx.session.execute(
-                sa.update(RunStep)
-                .where(col(RunStep.id) == row.id)
-                .values(
-                    state=state,
-                    summary=summary,
-                    output=clip(going.redact.text(output), OUTPUT),
-                    result=stored,
-                    error=clip(error, 2000) if error else None,
-                    ended_at=now,
-                )
-            )
-            word = {StepState.SUCCEEDED: "done", StepState.PREVIEWED: "looked at", StepState.CANCELLED: "cancelled"}
-            text = f"Run {run.number}: “{row.name}” {word.get(state, 'failed')}" + ("" if final else ", trying again")
-            data = {
-                "step": row.step,
-                "name": row.name,
-                "type": row.type,
-                "attempt": row.attempt,
-                "seconds": seconds,
-                "summary": summary,
-            }
-            await runs.event(
-                tx, self.react, run, kind, f"{text}: {summary}" if summary else text,
-                now=now, actor="bot", data=data, once=f"{row.id}:{kind}",
-            )  # fmt: skip
-        going.run = run
+    def _took(self, going: _Going, why: str) -> str:
+        return clip(f"the run took longer than its {duration_text(going.runbook.timeout)}: {why}".rstrip(": "), SUMMARY)
+
+    def _late(self, going: _Going) -> bool:
+        return self.clock() >= going.ends_at - SLACK
+
+    def _over(self, going: _Going) -> bool:
+        return going.cancelled.is_set() or self._late(going)
+
+    def _context(self, going: _Going, step: Step, row: RunStep | None = None) -> StepContext:
+        left = max(0.0, (going.ends_at - self.clock()).total_seconds())
+        most = step.timeout or (None if step.type == "wait" else LONGEST_STEP)
+        return StepContext(
+            run_id=going.run.id,
+            step_key=step.key,
+            attempt=row.attempt if row else 1,
+            timeout=left if most is None else min(most.total_seconds(), left),
+            values=going.values,
+            env=going.values["env"],
+            secrets=going.secrets,
+            redact=going.redact,
+            say=lambda line: self._say(going.run.id, line),
+            cancelled=going.cancelled,
+            clock=self.clock,
+            started_at=row.started_at if row else None,
+            allow_private=self.allow_private,
+        )
+
+    def _effect(self, going: _Going, module: ModuleType, step: Step) -> str:
+        if step.effect is not None:
+            return step.effect
+        try:
+            return effect(module, prepare(module, step.action, self._context(going, step)))
+        except PermanentError:
+            return effect(module)  # the attempt will say what is wrong
+
+    def _previews(self, going: _Going, step: Step, kind: str) -> bool:
+        if not going.run.dry_run:
+            return False
+        return step.dry_run == "skip" or ((kind != "read" or step.type in PREVIEWED) and step.dry_run != "run")
+
+    def _needed(self, going: _Going, step: Step, name: str) -> bool:
+        if step.when is None:
+            return True
+        try:
+            return bool(evaluate(step.when, going.values))
+        except PermanentError as error:
+            if going.guessing:
+                return True
+            raise _Stop(RunState.FAILED, name, going.redact.text(f"when: {error}")) from None
+
+    def _name(self, going: _Going, step: Step) -> str:
+        try:
+            return clip(one_line(going.redact.text(render(step.title, going.values))), 150)
+        except PermanentError:
+            return clip(one_line(step.title), 150)
+
+    async def _pause(self, going: _Going, tries: Retry, failures: int, after: float) -> None:
+        wait = tries.delay.total_seconds()
+        if tries.backoff == "exponential":
+            wait *= 2 ** (failures - 1)
+        wait = min(wait, tries.max_delay.total_seconds())
+        if tries.jitter:
+            wait = random.uniform(wait / 2, wait)
+        left = (going.ends_at - self.clock()).total_seconds()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(going.cancelled.wait(), max(0.0, min(max(wait, after), left)))
+
+    def _say(self, run_id: str, line: str) -> None:
+        if (tail := self.tails.get(run_id)) is not None and line.strip():
+            tail.append(clip(line, TAIL_LINE))
+            self.heard(run_id)
+
+    def _remember(self, going: _Going, step: Step, state: StepState, result: Mapping[str, Any]) -> None:
+        """What later steps see as `steps.<id>.…`."""
+        if state == StepState.PREVIEWED:
+            going.guessing = True
+        elif step.id:
+            about = {"ok": state == StepState.SUCCEEDED, "state": str(state)}
+            going.values["steps"][step.id] = {**about, **result.get("values", {}), **result.get("outputs", {})}
+
+    def _no(self, going: _Going, why: str) -> Outcome:
+        return Outcome(ok=False, summary=self._line(going, why))
+
+    def _line(self, going: _Going, text: str) -> str:
+        return clip(one_line(going.redact.text(text)), SUMMARY)
 
 
-def step_after(error: TemporaryError) -> bool:
-    """Whether the other side said how long to wait (the default of TemporaryError says nothing)."""
-    return error.after != 5.0
+def _where(error: Exception) -> list[str]:
+    """The way to a fault, without any of the values, which may be secret."""
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
+
+
+def _both_ends(redact: Redactor, text: str, limit: int) -> str:
+    """*text* without secrets, or its first quarter and its end where it is longer than *limit*."""
+    if len(text) <= limit:
+        return redact.text(text)
+    head, tail = limit // 4, limit - limit // 4
+    first = redact.split(text[: head + redact.margin], head)[0]
+    last = redact.split(text[-tail - redact.margin :], -tail)[1]
+    return f"{first}\n… {len(text) - limit} characters left out …\n{last}"
+
+
+def _storable(value: Any) -> Any:
+    """*value* as both databases keep it; ValueError or TypeError if it is no JSON or too much of it."""
+    plain = _finite(value)
+    if len(json.dumps(plain, ensure_ascii=False, allow_nan=False)) > VALUES:
+        raise ValueError("more than can be kept")
+    return plain
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -14,6 +14,7 @@ from bot.incidents import lifecycle, roles, timeline
 from bot.incidents.model import Incident
 from bot.incidents.timeline import React
 from bot.kit.errors import PermanentError, UserError
+from bot.kit.text import clean
 from bot.runs import access, params
 from bot.runs.expressions import render
 from bot.runs.model import ENDED, Run, RunState, RunStep, StepState
@@ -57,7 +58,7 @@ async def start(
         raise UserError(why)
     checked = params.check(runbook, raw)
     key = _key(runbook, checked)
-    await _alone(tx.session, runbook, key)
+    await _alone(tx.session, incident, runbook, key)
     query = sa.select(sa.func.coalesce(sa.func.max(col(Run.number)), 0)).where(col(Run.incident_id) == incident.id)
     run = Run(
         id=run_id,
@@ -98,10 +99,10 @@ async def cancel(tx: Tx, react: React, run_id: str, *, by: str, now: datetime) -
     if run.cancelled_by:
         raise UserError(f"Run {run.number} is being cancelled already.")
     run.cancelled_by = by
-    if run.state == RunState.ASKING:
-        await end(tx, react, run, RunState.CANCELLED, now=now, failure=None)
     text = f"Run {run.number} cancelled by <@{by}>"
     await event(tx, react, run, "run.cancelled", text, now=now, actor=by, once=run.id)
+    if run.state == RunState.ASKING:  # nobody is at work who would see it
+        await end(tx, react, run, RunState.CANCELLED, now=now, failure=None)
     return run
 
 
@@ -115,11 +116,13 @@ async def answer(tx: Tx, react: React, run_id: str, choice: str, *, by: str, now
     if step is None:
         raise PermanentError(f"run {run_id} asks without a step to ask about")
     step.ended_at = now
+    # Time in which the run waited for this answer does not count as the run's.
+    step.result = {"paused_seconds": max(0.0, (now - step.started_at).total_seconds())}
     if choice == ACCEPT:
         step.state, step.summary = StepState.SUCCEEDED, "treated as done"
     elif choice == REPEAT:
         step.state, step.summary = StepState.FAILED, "interrupted; run again"
-        step.result = {"repeat": True}
+        step.result = {**step.result, "repeat": True}
     else:
         step.state, step.summary = StepState.FAILED, "interrupted; run ended"
     words = {REPEAT: "run again", ACCEPT: "treat as done", ABANDON: "end the run"}
@@ -139,8 +142,15 @@ async def answer(tx: Tx, react: React, run_id: str, choice: str, *, by: str, now
 async def end(
     tx: Tx, react: React, run: Run, state: RunState, *, now: datetime, failure: dict[str, Any] | None
 ) -> None:
-    """The run is over."""
+    """The run is over: nothing of it is at work any more, and its secrets are not needed any more."""
     run.state, run.failure, run.ended_at = state, failure, now
+    run.params = _masked(run.definition.get("params", {}), run.params)
+    left = sa.case((col(RunStep.effect) == "read", StepState.CANCELLED), else_=StepState.UNKNOWN)
+    await tx.session.execute(
+        sa.update(RunStep)
+        .where(col(RunStep.run_id) == run.id, col(RunStep.state) == StepState.RUNNING)
+        .values(state=left, ended_at=now)
+    )
     seconds = (now - (run.started_at or run.requested_at)).total_seconds()
     why = f": {failure['message']} (at “{failure['step']}”)" if failure else ""
     text = f"Run {run.number} {str(state).replace('_', ' ')} after {seconds:.0f} s{why}"
@@ -182,7 +192,9 @@ async def find(session: AsyncSession, run_id: str, *, lock: bool = False) -> Run
     """The run, locked against other writers if asked."""
     query = sa.select(Run).where(col(Run.id) == run_id)
     if lock:
-        query = query.with_for_update()
+        # Read anew, or what this session saw before the lock would stand. The key stays free to be referred to:
+        # rows that point at the run are written by others at the same time.
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
     found = await session.scalar(query)
     if found is None:
         raise UserError("This run does not exist any more.")
@@ -201,38 +213,46 @@ async def shown(session: AsyncSession, run_id: str, tail: Sequence[str] = ()) ->
         run=run,
         incident=await lifecycle.find(session, run.incident_id),
         runbook=definition(run),
-        steps=await attempts(session, run_id),
+        steps=list({row.position: row for row in await attempts(session, run_id)}.values()),
         tail=tail,
     )
 
 
 async def attempts(session: AsyncSession, run_id: str) -> list[RunStep]:
-    """The newest attempt at each step, in order."""
+    """Every attempt at every step, in order."""
     query = sa.select(RunStep).where(col(RunStep.run_id) == run_id)
-    rows = await session.scalars(query.order_by(col(RunStep.position), col(RunStep.attempt)))
-    return list({row.position: row for row in rows}.values())
+    return list(await session.scalars(query.order_by(col(RunStep.position), col(RunStep.attempt))))
 
 
 def _key(runbook: Runbook, checked: Mapping[str, Any]) -> str:
-    return render(
-        runbook.concurrency.key,
-        {"params": dict(checked), "runbook": {"id": runbook.id, "name": runbook.name}, "vars": runbook.vars},
-    )[:200]
+    about = {"id": runbook.id, "name": runbook.name}
+    known = {"params": _shown(runbook, checked), "runbook": about, "vars": runbook.vars}
+    return clean(render(runbook.concurrency.key, known))[:200]
 
 
-async def _alone(session: AsyncSession, runbook: Runbook, key: str) -> None:
+async def _alone(session: AsyncSession, incident: Incident, runbook: Runbook, key: str) -> None:
     connection = await session.connection()
     if connection.dialect.name == "postgresql":
         # Two people may press at once; the lock lasts until the commit. SQLite has one writer anyway.
         await session.execute(sa.text("select pg_advisory_xact_lock(hashtext(:key))"), {"key": key})
     running = sa.select(Run).where(col(Run.concurrency_key) == key, col(Run.state).not_in(ENDED))
     other = await session.scalar(running.limit(1))
-    if other is not None:
-        raise UserError(
-            f"{runbook.name} is at work on this already: run {other.number}, started by <@{other.requested_by}>, "
-            f"is {other.state}. Wait for it to end, or cancel it."
-        )
+    if other is None:
+        return
+    which = f"run {other.number}"
+    if other.incident_id != incident.id:
+        there = await lifecycle.find(session, other.incident_id)
+        which = "a run of a private incident" if there.private else f"{which} of {there.reference}"
+    raise UserError(
+        f"{runbook.name} is at work on this already: {which}, started by <@{other.requested_by}>, is {other.state}. "
+        "Wait for it to end, or cancel it."
+    )
 
 
 def _shown(runbook: Runbook, checked: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: "***" if runbook.params[name].type == "secret" else value for name, value in checked.items()}
+    return _masked({name: {"type": param.type} for name, param in runbook.params.items()}, checked)
+
+
+def _masked(declared: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    secret = {name for name, param in declared.items() if param.get("type") == "secret"}
+    return {name: "***" if name in secret and value is not None else value for name, value in values.items()}

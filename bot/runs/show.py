@@ -1,20 +1,27 @@
 """The message of a run: posted once, drawn anew as the run goes on, at most one edit under way."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.engine import Engine
 from bot.incidents.chat import Chat
+from bot.incidents.model import Part
 from bot.incidents.opening import Locks
-from bot.incidents.parts import DONE, Parts
+from bot.incidents.parts import DONE, FAILED, Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
-from bot.kit.errors import BotError
+from bot.kit.errors import BotError, PermanentError
 from bot.kit.tasks import spawn
 from bot.runs import run as runs
 from bot.runs.interpreter import Interpreter
+from bot.runs.model import ENDED
+from bot.runs.run import Shown
 
-EVERY_SECONDS = 3.0
+log = structlog.get_logger()
 
 
 @dataclass
@@ -26,8 +33,10 @@ class Show:
     chat: Chat
     clock: Clock
     interpreter: Interpreter
+    every_seconds: float = 3.0
     locks: Locks = field(default_factory=Locks)
     _soon: set[str] = field(default_factory=set)
+    _drawn: dict[str, tuple[int, Sequence[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
@@ -39,42 +48,69 @@ class Show:
             await self._draw(run_id)
 
     def heard(self, run_id: str) -> None:
-        """A step said something: draw the message again within `EVERY_SECONDS`."""
+        """A step said something: draw the message again within `every_seconds`."""
         if run_id not in self._soon:
             self._soon.add(run_id)
             spawn(self._later(run_id), name=f"run.show:{run_id}")
 
     async def _later(self, run_id: str) -> None:
-        await asyncio.sleep(EVERY_SECONDS)
+        await asyncio.sleep(self.every_seconds)
         self._soon.discard(run_id)
         if run_id not in self.interpreter.tails:
             return
         try:
             async with self.locks.hold(run_id):
                 await self._draw(run_id, anyway=True)
-        except BotError:
-            return  # the next step of the run draws it anyway
+        except (BotError, SQLAlchemyError) as error:  # the next step of the run draws it anyway
+            log.warning("run.not_drawn", run=run_id, reason=type(error).__name__)
 
     async def _draw(self, run_id: str, *, anyway: bool = False) -> None:
         async with self.engine.db.read() as session:
             noun = await runs.shown(session, run_id, list(self.interpreter.tails.get(run_id, ())))
-        channel = noun.incident.channel
-        if channel is None:
+        if noun.incident.channel is None:
             return
-        name, key = f"run:{run_id}", f"{noun.incident.id}:run:{run_id}"
-        part = (await self.parts.begin(noun.incident.id, [name]))[name]
-        if part.state == DONE:
-            if part.shown < noun.run.revision or anyway:
-                await self.chat.edit(channel, part.result["ts"], noun)
-                await self.parts.shown(noun.incident.id, name, noun.run.revision)
+        incident, name = noun.incident.id, f"run:{run_id}"
+        part = (await self.parts.begin(incident, [name]))[name]
+        new = part.shown < noun.run.revision or (anyway and self._drawn.get(run_id) != (noun.run.revision, noun.tail))
+        if part.state == DONE and not new:
             return
+        try:
+            if part.state == DONE and not await self._edit(noun, noun.incident.channel, part):
+                part = (await self.parts.begin(incident, [name]))[name]
+            if part.state == DONE or await self._post(noun, noun.incident.channel, part):
+                await self.parts.shown(incident, name, noun.run.revision)
+        except PermanentError as error:  # the channel is gone, say: a run does not need its message
+            log.warning("run.not_drawn", run=run_id, reason=str(error))
+            return
+        if noun.run.state in ENDED:
+            self._drawn.pop(run_id, None)
+        else:
+            self._drawn[run_id] = (noun.run.revision, noun.tail)
 
+    async def _edit(self, noun: Shown, channel: str, part: Part) -> bool:
+        """Draw the message anew; False if it does not exist any more, and with it the buttons."""
+        try:
+            await self.chat.edit(channel, part.result["ts"], noun)
+        except PermanentError as error:
+            if await self._find(noun, channel) is None:
+                await self.parts.end(part, FAILED, {}, str(error), quiet=True)
+                return False
+            log.warning("run.not_drawn", run=noun.run.id, reason=str(error))
+        return True
+
+    async def _post(self, noun: Shown, channel: str, part: Part) -> bool:
         async def make() -> dict[str, str]:
-            return {"ts": await self.chat.post(channel, noun, key=key)}
+            return {"ts": await self.chat.post(channel, noun, key=_key(noun))}
 
         async def find() -> dict[str, str] | None:
-            ts = await self.chat.find_post(channel, key, since=noun.run.requested_at)
-            return {"ts": ts} if ts else None
+            return await self._find(noun, channel)
 
-        if await self.parts.make(part, make, find, quiet=True):
-            await self.parts.shown(noun.incident.id, name, noun.run.revision)
+        return await self.parts.make(part, make, find, quiet=True) is not None
+
+    async def _find(self, noun: Shown, channel: str) -> dict[str, str] | None:
+        ts = await self.chat.find_post(channel, _key(noun), since=noun.run.requested_at)
+        return {"ts": ts} if ts else None
+
+
+def _key(noun: Shown) -> str:
+    return f"{noun.incident.id}:run:{noun.run.id}"

@@ -12,14 +12,16 @@ import structlog
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.error import BoltUnhandledRequestError
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Unfurnished
 from bot.kit.errors import PermanentError
 from bot.runs.run import Shown
 from bot.slack.client import SlackChat, person
 from bot.slack.inbox import Inbox
+from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
 from bot.slack.views import run as run_views
 from bot.slack.views.blocks import Block
@@ -34,6 +36,7 @@ VIEWS: dict[type, Any] = {
     Cleared: incident_views.cleared,
     Closing: incident_views.closing,
     Shown: run_views.run,
+    Unfurnished: incident_views.failing,
 }
 
 
@@ -59,14 +62,33 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: 
             bot_user_id=me.get("user_id"),
         )
 
-    app = AsyncApp(client=web, authorize=authorize, signing_secret=signing_secret, logger=logging.getLogger("bolt"))
+    app = AsyncApp(
+        client=web,
+        authorize=authorize,
+        signing_secret=signing_secret,
+        logger=logging.getLogger("bolt"),
+        raise_error_for_unhandled_request=True,  # so that these end in `failed`, acknowledged, like everything else
+    )
 
     @app.error
-    async def failed(error: Exception, body: Mapping[str, Any]) -> BoltResponse:
-        reference = secrets.token_hex(4)
-        log.error("slack.broken", reference=reference, type=body.get("type") or body.get("command"), exc_info=error)
-        text = f":warning: Something went wrong in the bot. The log has it under `{reference}`."
-        return BoltResponse(status=200, body=text)
+    async def failed(error: Exception, body: Mapping[str, Any], response: BoltResponse | None) -> BoltResponse | None:
+        what = body.get("command") or body.get("type")
+        if isinstance(error, BoltUnhandledRequestError):
+            log.warning("slack.unknown", type=what)
+            text = "This bot has no use for that."
+        else:
+            reference = secrets.token_hex(4)
+            log.error("slack.broken", reference=reference, type=what, exc_info=error)
+            text = f":warning: Something went wrong in the bot. The log has it under `{reference}`."
+        if response is None:
+            return None  # acknowledged before it broke
+        if body.get("type") == "view_submission":
+            answer = {"response_action": "update", "view": forms.trouble("Sorry", text)}
+            return BoltResponse(status=200, body=answer)
+        if "command" in body:
+            return BoltResponse(status=200, body=text)
+        inbox.excuse(body, text)
+        return BoltResponse(status=200, body="")
 
     async def user_changed(ack: AsyncAck, event: Mapping[str, Any]) -> None:
         inbox.people.learn(person(event["user"], chat.identity.get("team_id")))

@@ -17,7 +17,7 @@ from bot.incidents.access import Person
 from bot.incidents.chat import Channel, Message, NameTaken, Upload
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.slack import ids
-from bot.slack.views.blocks import Block
+from bot.slack.views.blocks import Block, cut, mentions
 
 log = structlog.get_logger()
 
@@ -40,6 +40,20 @@ HINTS = {
 # One message a second and channel, with a short burst, is what Slack grants.
 RATE, BURST = 1.0, 6
 WAIT = 30.0
+# How far Slack's clock may be behind ours when we look for what an earlier attempt made.
+SLACK_SECONDS = 300
+TOPIC, TEXT = 250, 3900
+# Why somebody could not be invited: https://docs.slack.dev/reference/methods/conversations.invite
+UNINVITED = {
+    "users_not_found": "nobody in this workspace has this address",
+    "user_not_found": "there is nobody by this id in this workspace",
+    "cant_invite": "Slack does not let the bot invite them",
+    "user_team_not_in_channel": "they belong to another workspace",
+    "ura_max_channels": "this guest may be in one channel only",
+    "user_is_restricted": "guests cannot be invited here",
+    "org_user_not_in_team": "they are not in this workspace",
+}
+INSIDE = ("already_in_channel", "cant_invite_self")
 
 
 class Pace:
@@ -52,6 +66,8 @@ class Pace:
     async def wait(self, channel: str) -> None:
         """Wait for this channel's next turn."""
         now = time.monotonic()
+        if len(self._free) > 1000:  # channels that had their turns long ago
+            self._free = defaultdict(float, {key: free for key, free in self._free.items() if free > now})
         turn = max(self._free[channel], now - (self.burst - 1) / self.rate)
         self._free[channel] = turn + 1 / self.rate
         if turn > now:
@@ -99,17 +115,21 @@ class SlackChat:
             raise PermanentError(f"Slack made #{made['name']} public although it was asked for a private channel")
         return Channel(made["id"], made["name"])
 
-    async def find_channel(self, names: Sequence[str], *, since: datetime) -> Channel | None:
+    async def find_channel(self, names: Sequence[str], *, private: bool, since: datetime) -> Channel | None:
         """A channel of ours by one of *names*. Only channels this bot made: a name alone proves nothing."""
         cursor = ""
         while True:
             answer = await self.call(
-                self._web.users_conversations, types="public_channel,private_channel", limit=200, cursor=cursor
+                self._web.users_conversations,
+                types="private_channel" if private else "public_channel",
+                exclude_archived=True,
+                limit=200,
+                cursor=cursor,
             )
             for found in answer["channels"]:
-                # A second of slack: Slack counts whole seconds.
                 mine = found.get("creator") == self.identity.get("user_id")
-                if found["name"] in names and mine and found["created"] >= int(since.timestamp()) - 1:
+                fits = found["name"] in names and bool(found.get("is_private")) == private
+                if fits and mine and found["created"] >= since.timestamp() - SLACK_SECONDS:
                     return Channel(found["id"], found["name"])
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
@@ -117,7 +137,12 @@ class SlackChat:
 
     async def set_topic(self, channel: str, topic: str) -> None:
         """Replace the topic."""
-        await self.call(self._web.conversations_setTopic, channel=channel, topic=topic)
+        await self.call(self._web.conversations_setTopic, channel=channel, topic=mentions(topic, TOPIC))
+
+    async def has_topic(self, channel: str, topic: str) -> bool:
+        """Whether that is the topic."""
+        answer = await self.call(self._web.conversations_info, channel=channel)
+        return bool(answer["channel"]["topic"]["value"] == mentions(topic, TOPIC))
 
     async def invite(self, channel: str, people: Sequence[str]) -> dict[str, str]:
         """Bring people in, as many as Slack lets; those it refuses, with its reason."""
@@ -127,22 +152,37 @@ class SlackChat:
             try:
                 users[await self._user(who)] = who
             except Refused as error:
-                refused[who] = error.code
+                if error.code not in UNINVITED:
+                    raise
+                refused[who] = UNINVITED[error.code]
         users.pop(self.identity.get("user_id", ""), None)
-        if not users:
-            return refused
-        try:
-            await self.call(self._web.conversations_invite, channel=channel, users=list(users), force=True)
-        except Refused as error:
-            told = error.data.get("errors") or [{"user": user, "error": error.code} for user in users]
-            for item in told:
-                if not item.get("ok") and item.get("error") not in ("already_in_channel", "cant_invite_self"):
-                    refused[users.get(item.get("user", ""), "somebody")] = item.get("error", error.code)
+        everybody = list(users)
+        for start in range(0, len(everybody), 100):
+            for item in await self._bring(channel, everybody[start : start + 100]):
+                if not item.get("ok") and (code := str(item.get("error"))) not in INSIDE:
+                    refused[users.get(str(item.get("user")), "somebody")] = UNINVITED.get(code, code)
         return refused
+
+    async def _bring(self, channel: str, users: list[str]) -> list[Mapping[str, Any]]:
+        """What Slack says of each of *users* it did not invite."""
+        try:
+            answer = await self.call(self._web.conversations_invite, channel=channel, users=users, force=True)
+            return answer.get("errors") or []
+        except Refused as error:
+            if told := error.data.get("errors"):
+                return list(told)
+            if error.code in INSIDE or error.code in UNINVITED:
+                return [{"user": user, "error": error.code} for user in users]
+            raise
 
     async def bookmark(self, channel: str, title: str, url: str) -> None:
         """Add a link to the channel's bar."""
         await self.call(self._web.bookmarks_add, channel_id=channel, title=title, type="link", link=url)
+
+    async def has_bookmark(self, channel: str, url: str) -> bool:
+        """Whether the channel's bar has that link."""
+        answer = await self.call(self._web.bookmarks_list, channel_id=channel)
+        return any(found.get("link") == url for found in answer["bookmarks"])
 
     async def pin(self, channel: str, message: str) -> None:
         """Pin a message."""
@@ -156,15 +196,20 @@ class SlackChat:
         """Say something; *key* goes along as metadata that people do not see."""
         text, blocks = self._draw(message)
         await self._pace.wait(channel)
-        answer = await self.call(
-            self._web.chat_postMessage,
-            channel=channel,
-            text=text[:3900],
-            blocks=blocks,
-            metadata={"event_type": ids.EVENT_TYPE, "event_payload": {"key": key}},
-            unfurl_links=False,
-            unfurl_media=False,
-        )
+        try:
+            answer = await self.call(
+                self._web.chat_postMessage,
+                channel=channel,
+                text=cut(text, TEXT),
+                blocks=blocks,
+                metadata={"event_type": ids.EVENT_TYPE, "event_payload": {"key": key}},
+                unfurl_links=False,
+                unfurl_media=False,
+            )
+        except Refused:
+            if channel == self._place:
+                self._place = None  # perhaps another channel has its name by now
+            raise
         return str(answer["ts"])
 
     async def find_post(self, channel: str, key: str, *, since: datetime) -> str | None:
@@ -174,7 +219,7 @@ class SlackChat:
             answer = await self.call(
                 self._web.conversations_history,
                 channel=channel,
-                oldest=str(int(since.timestamp()) - 5),
+                oldest=str(int(since.timestamp()) - SLACK_SECONDS),
                 limit=200,
                 include_all_metadata=True,
                 cursor=cursor,
@@ -190,7 +235,7 @@ class SlackChat:
         """Draw a message anew."""
         text, blocks = self._draw(message)
         await self._pace.wait(f"edit:{channel}")  # Slack counts edits apart from messages
-        await self.call(self._web.chat_update, channel=channel, ts=message_id, text=text[:3900], blocks=blocks)
+        await self.call(self._web.chat_update, channel=channel, ts=message_id, text=cut(text, TEXT), blocks=blocks)
 
     async def upload(self, channel: str, upload: Upload) -> str:
         """Share a file: ask for an address, send the bytes there, make it a file of the channel."""
@@ -213,7 +258,10 @@ class SlackChat:
     async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
         """The file of that name that we shared there."""
         answer = await self.call(
-            self._web.conversations_history, channel=channel, oldest=str(int(since.timestamp()) - 5), limit=200
+            self._web.conversations_history,
+            channel=channel,
+            oldest=str(int(since.timestamp()) - SLACK_SECONDS),
+            limit=200,
         )
         for message in answer["messages"]:
             for file in message.get("files") or []:
@@ -271,12 +319,17 @@ class SlackChat:
     async def whisper(self, channel: str, person: str, text: str, blocks: Sequence[Block] | None = None) -> None:
         """Say something that only one person sees."""
         await self.call(
-            self._web.chat_postEphemeral, channel=channel, user=person, text=text[:3900], blocks=blocks or None
+            self._web.chat_postEphemeral, channel=channel, user=person, text=cut(text, TEXT), blocks=blocks or None
         )
+
+    async def direct(self, person: str, text: str, blocks: Sequence[Block] | None = None) -> None:
+        """Say something to one person, apart from any channel."""
+        await self._pace.wait(person)
+        await self.call(self._web.chat_postMessage, channel=person, text=cut(text, TEXT), blocks=blocks or None)
 
     async def reply(self, response_url: str, text: str, blocks: Sequence[Block] | None = None) -> None:
         """Answer a command or a click where it was made, seen only by that person."""
-        body: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text[:3900]}
+        body: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": cut(text, TEXT)}
         if blocks:
             body["blocks"] = list(blocks)
         try:
@@ -343,8 +396,8 @@ class SlackChat:
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
                 raise PermanentError(
-                    f"there is no channel #{wanted} to announce incidents in; create it, "
-                    "or set announcement_channel in tocsin.yaml"
+                    f"there is no channel #{wanted} to announce incidents in; create it (if it is private: invite the "
+                    "bot), or set announcement_channel in tocsin.yaml"
                 )
 
 

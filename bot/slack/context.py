@@ -9,7 +9,7 @@ from typing import Any
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, roles
 from bot.incidents.access import Person
-from bot.incidents.model import Incident, Request
+from bot.incidents.model import Incident, Request, Sev
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
@@ -29,10 +29,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Form:
-    """A form to open at once; *fill* names what it is completed with afterwards, if anything."""
+    """A form to open at once; *fill* says what it is completed with afterwards, if anything."""
 
     view: Block
-    fill: Mapping[str, str] = field(default_factory=dict)
+    fill: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Context:
     library: Library
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
+    name: Callable[[str], str] = str
 
     @property
     def channel(self) -> str | None:
@@ -75,12 +76,12 @@ class Context:
 
     async def scope(self, text: str) -> tuple[Incident, str]:
         """The incident that *text* names first (`INC-3 …`), else the one of this channel; and the rest of *text*."""
-        first, _, rest = text.partition(" ")
+        first, rest = words(text)
         if named := _REFERENCE.fullmatch(first):
             incident = await lifecycle.by_number(self.tx.session, int(named[1]))
             if not await self.sees(incident):
                 raise UserError(f"There is no INC-{named[1]}. `{self.word} list` shows the open ones.")
-            return await lifecycle.find(self.tx.session, incident.id, lock=True), rest.strip()
+            return await lifecycle.find(self.tx.session, incident.id, lock=True), rest
         incident_here = await self.here()
         if incident_here is None:
             raise UserError(await self._elsewhere())
@@ -95,8 +96,14 @@ class Context:
 
     async def sees(self, incident: Incident) -> bool:
         """Whether this person may know of *incident*."""
+        if not incident.private:
+            return True
         held = await roles.held(self.tx.session, incident.id)
         return access.may_see(incident, self.person.id, channel=self.channel, roles=held)
+
+    def named(self, text: str) -> str:
+        """*text* with names in the place of mentions: for what cannot show them, such as a title."""
+        return re.sub(r"<@([UW][A-Z0-9]{1,20})>", lambda found: f"@{self.name(found[1])}", text)
 
     async def _elsewhere(self) -> str:
         open_ones = [incident for incident in await lifecycle.listed(self.tx.session) if await self.sees(incident)]
@@ -108,6 +115,18 @@ class Context:
                 i.reference + (f" <#{i.channel}>" if i.channel else "") for i in open_ones[:10]
             )
         return told
+
+
+def words(text: str) -> tuple[str, str]:
+    """The first word of *text*, and the rest of it with its lines as they are."""
+    parts = text.strip().split(maxsplit=1)
+    return (parts[0] if parts else "", parts[1].strip() if len(parts) > 1 else "")
+
+
+def severity(word: str, *, bare: bool = False) -> Sev | None:
+    """SEV2 from `sev2` or `SEV-2`; with *bare* from `s2` and `2` as well."""
+    found = re.fullmatch(r"(?:sev-?|s-?)?([1-5])" if bare else r"sev-?([1-5])", word.lower())
+    return Sev(f"SEV{found[1]}") if found else None
 
 
 # A command's `run(context, text)`, and what stands behind a button or a form.

@@ -1,6 +1,7 @@
 """Carries out what people asked: everything it changes in one transaction, then the answer."""
 
-import contextlib
+import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from sqlmodel import col
 
 from bot.engine import Engine
 from bot.incidents import access, lifecycle
-from bot.incidents.model import Request
+from bot.incidents.model import Incident, Request
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
@@ -20,9 +21,11 @@ from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
 from bot.runs import library as runbooks
 from bot.slack.client import SlackChat
 from bot.slack.context import Context, Reply
-from bot.slack.inbox import Inbox
+from bot.slack.inbox import SPEAKS, Inbox, carrying
 from bot.slack.people import People
 from bot.slack.views import forms
+from bot.slack.views import incident as views
+from bot.slack.views.blocks import Block, mentions
 
 log = structlog.get_logger()
 
@@ -47,14 +50,15 @@ class Desk:
             request = await session.get(Request, request_id)
         if request is None or request.state == VOID:
             return
-        if request.recorded > request.deadline:
+        told = self._inbox.revoked.get(request_id) == request.deadline
+        if request.state == WAITING and (told or request.recorded > request.deadline):
             await self._settle(request, VOID, None)
             log.warning("request.void", request=request_id)
             return
         if request.state == WAITING:
             answer = await self._carry_out(request)
         else:
-            answer = Reply(request.answer or "")
+            answer = _read(request.answer)
         await self._tell(request, answer)
 
     async def _carry_out(self, request: Request) -> Reply:
@@ -64,7 +68,7 @@ class Desk:
                 raise UserError(why)
             return await self._do(request, person)
         except (UserError, PermanentError) as error:
-            return await self._settle(request, REFUSED, Reply(f":warning: {error}"))
+            return await self._settle(request, REFUSED, Reply(f":warning: {mentions(str(error), 2900)}"))
         except TemporaryError:
             raise
         except Exception as error:
@@ -80,12 +84,11 @@ class Desk:
     async def _do(self, request: Request, person: access.Person) -> Reply:
         inbox = self._inbox
         async with self.engine.transaction() as tx:
+            claim = sa.update(Request).where(col(Request.id) == request.id, col(Request.state) == WAITING)
             claimed = await tx.session.execute(
-                sa.update(Request)
-                .where(col(Request.id) == request.id, col(Request.state) == WAITING)
-                .values(state=DONE)
+                claim.values(state=DONE, payload=_kept(request)).returning(col(Request.id))
             )
-            if not claimed.rowcount:  # type: ignore[attr-defined]
+            if claimed.scalar_one_or_none() is None:
                 return Reply("")
             context = Context(
                 tx=tx,
@@ -96,10 +99,11 @@ class Desk:
                 library=inbox.library,
                 guide=inbox.guide,
                 word=inbox.word,
+                name=self.people.name,
             )
             reply = await self._run(context, request)
             await tx.session.execute(
-                sa.update(Request).where(col(Request.id) == request.id).values(answer=reply.text[:3000])
+                sa.update(Request).where(col(Request.id) == request.id).values(answer=_written(reply))
             )
         return reply
 
@@ -134,26 +138,27 @@ class Desk:
             await tx.session.execute(
                 sa.update(Request)
                 .where(col(Request.id) == request.id, col(Request.state) == WAITING)
-                .values(state=state, answer=reply.text[:3000] if reply else None)
+                .values(state=state, answer=_written(reply) if reply else None, payload=_kept(request))
             )
         return reply or Reply("")
 
     async def _tell(self, request: Request, reply: Reply) -> None:
+        """Where they asked, as long as Slack lets; else in the channel if that is where it was, else directly."""
         if not reply.text:
             return
-        with contextlib.suppress(PermanentError):  # a person who cannot be told, not a request that failed
-            if url := request.payload.get("response_url"):
-                await self.chat.reply(url, reply.text, reply.blocks)
-            elif channel := await self._place(request):
-                await self.chat.whisper(channel, request.person, reply.text, reply.blocks)
-
-    async def _place(self, request: Request) -> str | None:
-        """Where an answer to a form can be seen by who sent it."""
         about = request.payload.get("about") or {}
-        if incident_id := about.get("incident"):
-            async with self.engine.db.read() as session:
-                return (await lifecycle.find(session, incident_id)).channel
-        return request.channel
+        url, until = about.get("url"), float(about.get("until") or 0)
+        if asked := request.payload.get("response_url"):
+            url, until = asked, request.received_at.timestamp() + SPEAKS
+        try:
+            if url and time.time() < until:
+                await self.chat.reply(url, reply.text, reply.blocks)
+            elif request.kind == "event" and request.channel:
+                await self.chat.whisper(request.channel, request.person, reply.text, reply.blocks)
+            else:
+                await self.chat.direct(request.person, reply.text, reply.blocks)
+        except PermanentError as error:
+            log.warning("reply.lost", reason=str(error))  # a person who cannot be told, not a request that failed
 
     @property
     def _inbox(self) -> Inbox:
@@ -163,19 +168,31 @@ class Desk:
 
     # -- forms ------------------------------------------------------------------------------------------------------
 
-    async def fill(self, view_id: str, about: Mapping[str, str]) -> None:
-        """Complete the form of a runbook with what the alert says."""
+    async def fill(self, view_id: str, about: Mapping[str, Any]) -> None:
+        """Complete a form that was opened before anything was looked up."""
         try:
-            view = await self._form(about)
+            view = await self._form(about) if "runbook" in about else await self._overview(about["channel"])
         except UserError as error:
             view = forms.trouble("Run a runbook", str(error))
         except sa.exc.SQLAlchemyError as error:
             log.warning("form.not_filled", reason=str(error.__cause__ or error))
-            view = forms.trouble("Run a runbook", "The database does not answer. Please try again in a moment.")
+            view = forms.trouble("Sorry", "The database does not answer. Please try again in a moment.")
+        if view is None:
+            return
+        answer = {key: about[key] for key in ("url", "until") if key in about}
         try:
-            await self.chat.update_view(view_id, view)
+            await self.chat.update_view(view_id, carrying(view, answer))
         except BotError as error:
             log.warning("form.not_filled", reason=str(error))
+
+    async def _overview(self, channel: str) -> Block | None:
+        """The form to declare turns into the overview if this proves to be an incident's channel."""
+        async with self.engine.db.read() as session:
+            incident = await lifecycle.by_channel(session, channel)
+        if incident is None:
+            return None
+        self._inbox.channels[channel] = incident.id
+        return views.here(incident)
 
     async def _form(self, about: Mapping[str, str]) -> dict[str, Any]:
         runbook = self._inbox.library.find(about["runbook"])
@@ -197,11 +214,25 @@ class Desk:
         )
 
 
-async def channels(engine: Engine) -> dict[str, str]:
-    """Which channel belongs to which incident."""
+async def channels(engine: Engine, *, newest: int | None = None) -> dict[str, str]:
+    """Which channel belongs to which incident: of all, or of the *newest* ones."""
+    query = sa.select(col(Incident.channel), col(Incident.id)).where(col(Incident.channel).is_not(None))
     async with engine.db.read() as session:
-        found = await lifecycle.listed(session, open_only=False, limit=5000)
-    return {incident.channel: incident.id for incident in found if incident.channel}
+        found = await session.execute(query.order_by(col(Incident.number).desc()).limit(newest))
+        return {str(channel): incident_id for channel, incident_id in found}
+
+
+def _written(reply: Reply) -> str:
+    return json.dumps({"text": reply.text[:3000], "blocks": list(reply.blocks)})
+
+
+def _read(answer: str | None) -> Reply:
+    return Reply(**json.loads(answer)) if answer else Reply("")
+
+
+def _kept(request: Request) -> dict[str, Any]:
+    """What stays of a request that was carried out: not what was filled in, which may be secret."""
+    return {name: part for name, part in request.payload.items() if name != "values"}
 
 
 def _moment(ts: Any) -> datetime | None:

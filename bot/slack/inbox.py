@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -31,20 +32,26 @@ from bot.runs import params
 from bot.runs.library import Library
 from bot.slack import ids
 from bot.slack.client import SlackChat
-from bot.slack.context import Asked, Form
+from bot.slack.context import Asked, Form, words
 from bot.slack.people import People
 from bot.slack.views import forms
+from bot.slack.views.blocks import Block, quoted
+from bot.slack.words import heard, scrubbed
 
 log = structlog.get_logger()
 
 # How long an insert may take before the person is told that nothing was done.
 PATIENCE = 1.5
+# A response_url speaks for 30 minutes: https://docs.slack.dev/interactivity/handling-user-interaction#message_responses
+SPEAKS = 29 * 60.0
+# Slack repeats itself within minutes, if at all.
+REMEMBERED = 2000
 VOID = (
     ":warning: The database does not answer, so *nothing was done*. Please try again in a moment "
     "(reference `{reference}`)."
 )
 
-Fill = Callable[[str, Mapping[str, str]], Coroutine[Any, Any, None]]
+Fill = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, None]]
 
 
 @dataclass
@@ -72,6 +79,9 @@ class Inbox:
         self.forms = _table(self.actions, "FORMS")
         self.opens = _table(self.actions, "OPENS")
         self.shortcuts = _table(self.actions, "SHORTCUTS")
+        # Requests whose person was told that nothing was done, by id, with the deadline that tells them from repeats.
+        self.revoked: dict[str, float] = {}
+        self._seen: OrderedDict[str, None] = OrderedDict()
 
     # -- what Bolt calls ------------------------------------------------------------------------------------------
 
@@ -81,11 +91,11 @@ class Inbox:
         if why := self._refusal(asked):
             await ack(why)
             return
-        text = " ".join(clean(body.get("text") or "").split("\n")).strip()
-        verb, _, rest = text.partition(" ")
+        verb, rest = words(heard(body.get("text") or ""))
         verb = verb.lower()
         if not verb:
-            verb = "status" if asked.incident_id else "new"
+            await self._bare(ack, body, asked)
+            return
         name = self.verbs.get(verb)
         if name is None:
             await ack(self._unknown(verb))
@@ -94,11 +104,21 @@ class Inbox:
         if (answer := getattr(module, "answer", None)) is not None:
             reply = answer(asked, rest)
             await ack(text=reply.text, blocks=list(reply.blocks) or None)
-            return
-        if (form := self._form(module, asked, rest)) is not None:
-            await self._open(ack, body["trigger_id"], form)
-            return
-        payload = {"text": rest.strip(), "response_url": body.get("response_url")}
+        elif (form := self._form(module, asked, rest)) is not None:
+            await self._open(ack, body, asked, form)
+        else:
+            await self._command(ack, body, asked, name, rest)
+
+    async def _bare(self, ack: AsyncAck, body: Mapping[str, Any], asked: Asked) -> None:
+        """No word at all: the overview in an incident's channel, else the form to declare one."""
+        if asked.incident_id:
+            await self._command(ack, body, asked, "status", "")
+        else:
+            # Perhaps another process opened this channel a moment ago; there is no time to look before the form.
+            await self._open(ack, body, asked, Form(forms.declare(), {"channel": asked.channel or ""}))
+
+    async def _command(self, ack: AsyncAck, body: Mapping[str, Any], asked: Asked, name: str, text: str) -> None:
+        payload = {"text": text, "response_url": body.get("response_url")}
         await self._record(ack, "command", name, f"command:{body['trigger_id']}", asked, payload)
 
     async def action(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
@@ -112,17 +132,16 @@ class Inbox:
             await ack()
         elif why := self._refusal(asked):
             await ack()
-            self._say(asked, url, why)
+            self._say(body, asked, why)
         elif (opens := self.opens.get(name)) is not None:
-            await self._open(ack, body["trigger_id"], opens(asked, str(item.get("value") or "")))
+            await self._open(ack, body, asked, opens(asked, str(item.get("value") or "")))
         elif name in self.buttons:
             payload = {"value": str(item.get("value") or ""), "response_url": url}
             await self._record(ack, "button", name, f"action:{body['trigger_id']}", asked, payload)
         else:
             await ack()
-            self._say(
-                asked, url, "This button belongs to another version of the bot. `/inc status` shows a fresh card."
-            )
+            word = f"`{self.word} status` in the incident's channel shows a fresh card."
+            self._say(body, asked, f"This button belongs to another version of the bot. {word}")
 
     async def submission(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
         """A form that was sent."""
@@ -136,7 +155,7 @@ class Inbox:
         if view["callback_id"] not in self.forms:
             await ack(response_action="update", view=forms.trouble("Sorry", "This form is not known here any more."))
             return
-        if view["callback_id"] == ids.RUN_FORM and (wrong := self._wrong(about, values)):
+        if wrong := self._wrong(view["callback_id"], about, values):
             await ack(response_action="errors", errors=wrong)
             return
         payload = {"about": about, "values": values}
@@ -150,21 +169,21 @@ class Inbox:
         asked = self._asked(body["user"]["id"], (body.get("channel") or {}).get("id"))
         if why := self._refusal(asked):
             await ack()
-            self._say(asked, body.get("response_url"), why)
+            self._say(body, asked, why)
         elif name == ids.DECLARE_SHORTCUT:
-            await self._open(ack, body["trigger_id"], Form(forms.declare()))
+            await self._open(ack, body, asked, Form(forms.declare()))
         elif name in self.shortcuts:
             message = body.get("message") or {}
             payload = {
                 "author": message.get("user"),
-                "text": message.get("text"),
+                "text": heard(str(message.get("text") or "")),
                 "ts": message.get("ts"),
                 "response_url": body.get("response_url"),
             }
             await self._record(ack, "shortcut", name, f"shortcut:{body['trigger_id']}", asked, payload)
         else:
             await ack()
-            self._say(asked, body.get("response_url"), "This shortcut is not known here any more.")
+            self._say(body, asked, "This shortcut is not known here any more.")
 
     async def event(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
         """Something happened in Slack. Slack may tell it again, so `event_id` is the key."""
@@ -190,12 +209,17 @@ class Inbox:
 
     def _unknown(self, verb: str) -> str:
         near = nearest(verb, list(self.verbs))
-        shown = clean(verb)[:50].replace("`", "'").replace("<", "‹").replace(">", "›")
+        shown = quoted(verb)
         hint = f" Did you mean `{self.word} {near}`?" if near else f" `{self.word} help` shows what there is."
-        return f"`{shown}` is not something this bot knows.{hint}"
+        return f"{shown} is not something this bot knows.{hint}"
 
-    def _wrong(self, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong with the parameters of a run, by field."""
+    def _wrong(self, form: str, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with what was filled in, by field."""
+        if form == ids.DECLARE_FORM and not clean(str(values.get("title") or "")).strip():
+            return {"title": "An incident needs a title."}
+        return self._wrong_run(about, values) if form == ids.RUN_FORM else {}
+
+    def _wrong_run(self, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
         runbook = self.library.runbooks.get(str(about.get("runbook")))
         if runbook is None:
             return {"mode": "This runbook does not exist any more."}
@@ -208,17 +232,37 @@ class Inbox:
             return {f"param.{name}": text for name, text in error.errors.items()}
         return {}
 
-    async def _open(self, ack: AsyncAck, trigger: str, form: Form) -> None:
-        """The form first: its trigger lives three seconds."""
+    async def _open(self, ack: AsyncAck, body: Mapping[str, Any], asked: Asked, form: Form) -> None:
+        """The form first: its trigger lives three seconds, and opens one form however often Slack tells of it."""
+        if not self._first(body["trigger_id"]):
+            await ack()
+            return
+        answer = {"url": body.get("response_url"), "until": time.time() + SPEAKS} if body.get("response_url") else {}
         try:
-            view_id = await self.chat.open_view(trigger, form.view)
+            view_id = await self.chat.open_view(
+                body["trigger_id"], carrying(form.view, {"channel": asked.channel, **answer})
+            )
         except BotError as error:
             log.warning("form.not_opened", reason=str(error))
-            await ack(text=":warning: Slack did not open the form. Please try again.")
+            text = ":warning: Slack did not open the form. Please try again."
+            if "command" in body:  # the text of an ack is shown for commands alone
+                await ack(text)
+            else:
+                await ack()
+                self._say(body, asked, text)
             return
         await ack()
         if form.fill:
-            spawn(self.fill(view_id, form.fill), name="form.fill")
+            spawn(self.fill(view_id, {**form.fill, **answer}), name="form.fill")
+
+    def _first(self, key: str) -> bool:
+        """Whether this process has not met *key* before."""
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        while len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return True
 
     async def _record(
         self,
@@ -239,63 +283,78 @@ class Inbox:
             name=name,
             person=asked.person,
             channel=asked.channel,
-            payload=payload,
-            deadline=time.time() + PATIENCE,
+            payload=scrubbed(payload),
+            deadline=time.time() + self.engine.ahead + PATIENCE,
             recorded=0.0,
             received_at=self.clock(),
         )
-        insert = spawn(self._insert(row), name=f"request.insert:{row.id}")
+        insert = spawn(self._insert(row, time.monotonic() + PATIENCE), name=f"request.insert:{row.id}")
         done, _ = await asyncio.wait({insert}, timeout=PATIENCE)
         if done and insert.exception() is None:
             await ack()
             return
-        if not done:
-            insert.add_done_callback(lambda task: self._void(row.id, task))
+        self.revoked[row.id] = row.deadline
+        insert.add_done_callback(lambda _: spawn(self._revoke(row.id, row.deadline), name=f"request.revoke:{row.id}"))
         log.error("request.void", request=row.id, kind=kind, name=name, late=not done)
         text = VOID.format(reference=row.id[:8])
         if modal:
             await ack(response_action="update", view=forms.trouble("Nothing was done", text))
-        elif quiet:
-            await ack()
-        else:
+        elif kind == "command":
             await ack(text)
-            if kind != "command":  # the text of an ack is shown for commands alone
-                self._say(asked, payload.get("response_url"), text)
+        else:  # the text of an ack is shown for commands alone
+            await ack()
+            if not quiet:
+                self._say(payload, asked, text)
 
-    async def _insert(self, row: Request) -> None:
+    async def _insert(self, row: Request, until: float) -> None:
         """The one insert. Slack may deliver the same request again: its key is unique, so the second is nothing."""
         async with self.engine.transaction() as tx:
             connection = await tx.session.connection()
             values = {**row.model_dump(), "recorded": sa.literal_column(self.engine.db.now)}
-            await connection.execute(
-                insert_for(connection, Request).values(**values).on_conflict_do_nothing(index_elements=["key"])
-            )
-            tx.enqueue(Work("request", f"request:{row.id}", (row.id,)))
+            insert = insert_for(connection, Request).values(**values).on_conflict_do_nothing(index_elements=["key"])
+            added = (await connection.execute(insert.returning(col(Request.id)))).scalar_one_or_none()
+            if added and time.monotonic() > until:
+                await connection.execute(self._voiding(row.id, row.deadline))
+            elif added:
+                tx.enqueue(Work("request", f"request:{row.id}", (row.id,)))
 
-    def _void(self, request_id: str, insert: asyncio.Task[None]) -> None:
-        """The insert came through after all, but the person was told that it did not."""
-        if not insert.cancelled() and insert.exception() is None:
-            spawn(self._mark_void(request_id), name=f"request.void:{request_id}")
+    def _voiding(self, request_id: str, deadline: float) -> Any:
+        mine = (col(Request.id) == request_id, col(Request.deadline) == deadline, col(Request.state) == "waiting")
+        return sa.update(Request).where(*mine).values(state="void")
 
-    async def _mark_void(self, request_id: str) -> None:
-        async with self.engine.transaction() as tx:
-            await tx.session.execute(
-                sa.update(Request)
-                .where(col(Request.id) == request_id, col(Request.state) == "waiting")
-                .values(state="void")
-            )
-
-    def _say(self, asked: Asked, response_url: str | None, text: str) -> None:
-        async def tell() -> None:
+    async def _revoke(self, request_id: str, deadline: float) -> None:
+        """The person was told that nothing was done. Should the row have come through after all, it is void."""
+        for wait in (0, 1, 2, 5, 10, 30, 60, 120):
+            await asyncio.sleep(wait)
             try:
-                if response_url:
-                    await self.chat.reply(response_url, text)
-                elif asked.channel:
-                    await self.chat.whisper(asked.channel, asked.person, text)
-            except BotError as error:
-                log.warning("reply.lost", reason=str(error))
+                async with self.engine.transaction() as tx:
+                    await tx.session.execute(self._voiding(request_id, deadline))
+            except (sa.exc.SQLAlchemyError, OSError) as error:
+                log.warning("request.not_revoked", request=request_id, reason=type(error).__name__)
+            else:
+                self.revoked.pop(request_id, None)
+                return
 
-        spawn(tell(), name="request.tell")
+    def excuse(self, body: Mapping[str, Any], text: str) -> None:
+        """Tell whoever did this that it failed, if it was a person at a button or a menu."""
+        user = body.get("user")
+        if isinstance(user, Mapping) and user.get("id"):
+            self._say(body, self._asked(user["id"], None), text)
+
+    def _say(self, body: Mapping[str, Any], asked: Asked, text: str) -> None:
+        """Tell the person aside, once: the ack of what they did has no room for words."""
+        url = body.get("response_url")
+        if self._first(f"say:{body.get('trigger_id') or url}"):
+            spawn(self._tell(url, asked, text), name="request.tell")
+
+    async def _tell(self, url: str | None, asked: Asked, text: str) -> None:
+        try:
+            if url:
+                await self.chat.reply(url, text)
+            else:
+                await self.chat.direct(asked.person, text)
+        except BotError as error:
+            log.warning("reply.lost", reason=str(error))
 
 
 def guide(commands: Shelf, word: str) -> list[tuple[tuple[str, ...], str]]:
@@ -309,6 +368,12 @@ def guide(commands: Shelf, word: str) -> list[tuple[tuple[str, ...], str]]:
         usage = re.sub(r"[<>]", lambda found: {"<": "‹", ">": "›"}[found[0]], module.USAGE)
         lines.append(((name, *aliases), f"• `{word} {usage}` – {about}{also}"))
     return lines
+
+
+def carrying(view: Block, more: Mapping[str, Any]) -> Block:
+    """*view*, with *more* among what comes back when it is sent."""
+    about = {**_about(view), **{key: value for key, value in more.items() if value is not None}}
+    return {**view, "private_metadata": json.dumps(about)}
 
 
 def state(view: Mapping[str, Any]) -> dict[str, Any]:

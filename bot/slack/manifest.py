@@ -8,13 +8,13 @@ from bot.slack import ids
 # Why each scope is asked for; docs/configure.md shows this table.
 SCOPES = {
     "app_mentions:read": "to answer when somebody writes to the bot",
+    "bookmarks:read": "to see whether the link is there already when Slack's answer was lost",
     "bookmarks:write": "to put the alert's link into the incident channel's bar",
     "channels:history": "to find its own message again when Slack's answer was lost",
     "channels:join": "to join the announcement channel",
     "channels:manage": "to open incident channels, set their topic and invite people",
     "channels:read": "to find the announcement channel and its own channels",
     "chat:write": "to post and update the card, announcements and runs",
-    "chat:write.public": "to announce in a public channel it is not in",
     "commands": "for /incident, /inc and the shortcuts",
     "files:write": "to share post-mortem drafts",
     "groups:history": "the same as channels:history, in private incident channels",

@@ -15,6 +15,11 @@ class People:
         """What is known without asking."""
         return self._known.get(user)
 
+    def name(self, user: str) -> str:
+        """What people call them, if that is known."""
+        known = self._known.get(user)
+        return known.name if known else user
+
     async def find(self, user: str) -> Person | None:
         """The same, asking Slack if need be."""
         if user not in self._known and (found := await self._chat.person(user)):

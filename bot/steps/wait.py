@@ -44,8 +44,10 @@ async def run(context: StepContext, params: Params) -> StepResult:
     # A clock that was set back must not make the pause longer than it was meant to be.
     left = min(max(0.0, left), length.total_seconds())
     try:
-        await asyncio.wait_for(context.cancelled.wait(), left)
+        await asyncio.wait_for(context.cancelled.wait(), min(left, context.timeout))
     except TimeoutError:
+        if left > context.timeout:
+            return StepResult(ok=False, summary=f"the time was over before the wait of {duration_text(length)}")
         return StepResult(ok=True, summary=f"waited {duration_text(length)}", values={"waited": length.total_seconds()})
     raise Cancelled("the wait was stopped")
 

@@ -3,7 +3,10 @@
 Nothing is faked but Slack itself, and that is a server which checks what it is sent.
 """
 
+import asyncio
+import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +14,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from bot.app import Bot, Tempo, build
 from bot.incidents.model import Incident, TimelineEvent
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
+from bot.sandbox.state import Channel
 from bot.settings import Settings
 from bot.slack import manifest
 
@@ -63,6 +68,38 @@ class Stage:
         async with self.bot.db.read() as session:
             return await session.scalar(sa.select(Incident).where(Incident.number == number))
 
+    async def latest(self) -> Incident:
+        """The newest incident."""
+        async with self.bot.db.read() as session:
+            found = await session.scalar(sa.select(Incident).order_by(sa.desc(sa.column("number"))).limit(1))
+        assert found is not None
+        return found
+
+    async def declare(self, who: str = "alice", title: str = "Checkout is slow") -> tuple[Incident, Channel]:
+        """An incident with its channel, furnished, and *who* in it."""
+        reply = await self.sandbox.actor(who).slash(f"/inc new {title}", "#general")
+        assert reply.ok, reply
+        await self.quiet()
+        incident = await self.latest()
+        assert incident.channel, "it has no channel"
+        return incident, self.sandbox.workspace.channels[incident.channel]
+
+    async def quiet(self, still: float = 0.25, within: float = 15.0) -> None:
+        """Wait until the bot has had nothing to do and nothing to say for *still* seconds."""
+        deadline, calm, seen = time.monotonic() + within, time.monotonic(), -1
+        while time.monotonic() - calm < still:
+            assert time.monotonic() < deadline, "the bot does not come to rest"
+            calls = len(self.sandbox.workspace.calls)
+            if calls != seen or not await self.idle():
+                calm, seen = time.monotonic(), calls
+            await asyncio.sleep(0.02)
+
+    async def idle(self) -> bool:
+        statement = "select count(*) from {} where status in ('ENQUEUED', 'PENDING')"
+        table = "workflow_status" if self.bot.db.sqlite else "dbos.workflow_status"
+        async with self.bot.db.read() as session:
+            return not await session.scalar(sa.text(statement.format(table)))
+
     async def restart(self) -> None:
         """Stop the bot and start another on the same database."""
         await self.bot.stop()
@@ -107,27 +144,17 @@ def alertmanager(
     }
 
 
-@pytest.fixture
-def config_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "config"
-    folder.mkdir()
-    for name, text in CONFIG.items():
-        (folder / name).write_text(text)
-    return folder
-
-
-@pytest.fixture
-def app_manifest() -> dict[str, Any]:
+def app_of_the_bot() -> dict[str, Any]:
     return json.loads(json.dumps(manifest.build(Shelf("bot.slack.commands", must_have=("USAGE",)).load())))
 
 
-@pytest.fixture
-async def stage(database_url: str, config_folder: Path, app_manifest: dict[str, Any]) -> AsyncIterator[Stage]:
-    """A running bot with its Slack, and nothing wrong in Slack's eyes at the end."""
-    async with Sandbox(app_manifest) as sandbox, aiohttp.ClientSession() as http:
+@contextlib.asynccontextmanager
+async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncIterator[Stage]:
+    """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
+    async with Sandbox(app) as sandbox, aiohttp.ClientSession() as http:
         settings = Settings(
             database_url=database_url,
-            config=config_folder,
+            config=folder,
             slack_api_url=sandbox.api_url,
             slack_bot_token=sandbox.bot_token,
             slack_app_token=sandbox.app_token,
@@ -138,6 +165,43 @@ async def stage(database_url: str, config_folder: Path, app_manifest: dict[str, 
         await bot.start()
         await sandbox.connected()
         made = Stage(sandbox, bot, http, settings, environment)
-        yield made
-        await made.bot.stop()
+        try:
+            yield made
+        finally:
+            await made.bot.stop()
         sandbox.assert_no_violations()
+
+
+def write_config(folder: Path, **more: str) -> Path:
+    """The usual configuration, with other or further files: ``tocsin=…`` is ``tocsin.yaml``."""
+    folder.mkdir(exist_ok=True)
+    for name, text in {**CONFIG, **{f"{name}.yaml": text for name, text in more.items()}}.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def config_folder(tmp_path: Path) -> Path:
+    return write_config(tmp_path / "config")
+
+
+@pytest.fixture
+def app_manifest() -> dict[str, Any]:
+    return app_of_the_bot()
+
+
+@pytest.fixture
+async def stage(database_url: str, config_folder: Path, app_manifest: dict[str, Any]) -> AsyncIterator[Stage]:
+    """A running bot with its Slack, for one test."""
+    async with staged(database_url, config_folder, app_manifest) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stage(
+    request: pytest.FixtureRequest, shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """One running bot for all tests of a module, with the files of the module's `FILES` in its configuration."""
+    folder = write_config(tmp_path_factory.mktemp("config"), **getattr(request.module, "FILES", {}))
+    async with staged(shared_database_url, folder, app_of_the_bot()) as made:
+        yield made

@@ -99,7 +99,9 @@ async def noted(context: Context, message: Mapping[str, Any]) -> Reply:
     if incident is None:
         raise UserError("Only messages in an incident's channel can be put on a timeline.")
     author = message.get("author")
-    text = str(message.get("text") or "")
+    text = str(message.get("text") or "").strip()
+    if not text:
+        raise UserError("There is no text in this message to put on a timeline.")
     await lifecycle.note(
         context.tx,
         context.react,

@@ -2,6 +2,7 @@
 
 from bot.kit.text import nearest
 from bot.slack.context import Asked, Context, Reply
+from bot.slack.views.blocks import quoted
 
 USAGE = "help [word]"
 ALIASES = ("?",)
@@ -15,7 +16,9 @@ def answer(asked: Asked, text: str) -> Reply:
         if told:
             return Reply(told[0])
         near = nearest(word, [name for names, _ in asked.guide for name in names])
-        return Reply(f"There is no `{word}`." + (f" Did you mean `{near}`?" if near else f" Say `{asked.word} help`."))
+        return Reply(
+            f"There is no {quoted(word)}." + (f" Did you mean `{near}`?" if near else f" Say `{asked.word} help`.")
+        )
     lines = "\n".join(line for _, line in asked.guide)
     return Reply(
         f"*What you can say*\n{lines}\n\nIn an incident's channel the word is about that incident; elsewhere name it "

@@ -1,9 +1,8 @@
 """Change how bad it is, with the reason."""
 
 from bot.incidents import lifecycle
-from bot.incidents.model import Sev
 from bot.kit.errors import UserError
-from bot.slack.context import Context, Reply
+from bot.slack.context import Context, Reply, severity, words
 
 USAGE = "severity <1…5> [reason]"
 ALIASES = ("sev",)
@@ -12,9 +11,9 @@ ALIASES = ("sev",)
 async def run(context: Context, text: str) -> Reply:
     """Up or down; everybody in the channel is told."""
     incident, rest = await context.scope(text)
-    word, _, reason = rest.partition(" ")
-    digits = word.lower().removeprefix("sev").removeprefix("s").lstrip("-")
-    if digits not in ("1", "2", "3", "4", "5"):
+    word, reason = words(rest)
+    level = severity(word, bare=True)
+    if level is None:
         raise UserError(
             f"Which severity? {incident.reference} is {incident.severity}; for example `{context.word} severity 2 "
             "payments fail in one region`. SEV1 is the worst, SEV5 the mildest."
@@ -23,9 +22,9 @@ async def run(context: Context, text: str) -> Reply:
         context.tx,
         context.react,
         incident,
-        Sev(f"SEV{digits}"),
+        level,
         by=context.person.id,
         now=context.now,
-        reason=reason.strip(),
+        reason=reason,
     )
-    return Reply(f"{incident.reference} is SEV{digits} now.")
+    return Reply(f"{incident.reference} is {level} now.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bot.kit.text import clean, clip
+from bot.kit.text import clean, clip, one_line
 
 Block = dict[str, Any]
 
@@ -15,28 +15,65 @@ SECTION, HEADER, BUTTON, FIELD, CONTEXT = 3000, 150, 75, 2000, 2000
 
 def safe(text: str, limit: int = 2900) -> str:
     """Text from an alert, a person or a program: nothing in it can mention, link or format."""
-    plain = clip(clean(text), limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # A zero-width space after a formatting mark keeps Slack from taking it for one.
-    return re.sub(r"([*_~`])", "\\1\u200b", plain)
+    return cut(
+        re.sub(r"([*_~`])|(@)(?=channel|here|everyone)", "\\g<0>\u200b", escaped(clip(clean(text), limit))), limit
+    )
 
 
 def code(text: str, limit: int = 2900) -> str:
     """Output of a program, as a code block."""
-    plain = clip(clean(text), limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "```" + plain.replace("```", "'''") + "```"
+    plain = escaped(clip(clean(text), limit)).replace("```", "'''")
+    return f"```{cut(plain, limit - 6)}```"
+
+
+def mentions(text: str, limit: int) -> str:
+    """Text that may hold words of anybody, with mentions of people and channels and our own formatting left in it."""
+    parts = re.split(
+        r"(<@[UW][A-Z0-9]{1,20}>|<#C[A-Z0-9]{1,20}>)", re.sub(r"@(?=channel|here|everyone)", "@\u200b", clean(text))
+    )
+    return cut("".join(part if i % 2 else escaped(part) for i, part in enumerate(parts)), limit)
+
+
+def quoted(word: str) -> str:
+    """A word that somebody typed, said back to them."""
+    plain = one_line(word).replace("`", "'")
+    return f"`{mentions(clip(plain, 50), 300)}`"
 
 
 def people(text: str, limit: int = 2900) -> str:
     """Our own text with user mentions (`<@U…>`) in it; everything else is made harmless."""
     parts = re.split(r"(<@[UW][A-Z0-9]{1,20}>)", text)
-    return clip("".join(part if i % 2 else safe(part, limit) for i, part in enumerate(parts)), limit + 100)
+    return cut("".join(part if i % 2 else safe(part, limit) for i, part in enumerate(parts)), limit)
+
+
+def escaped(text: str) -> str:
+    """The three characters that Slack gives a meaning, made plain."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cut(markup: str, limit: int) -> str:
+    """`clip` for text that is mrkdwn already: never within ``&amp;``, a mention or a link."""
+    if len(markup) <= limit:
+        return markup
+    return re.sub(r"&[a-z]{0,4}$|<[^<>]*$", "", markup[: max(0, limit - 1)]) + "…"
 
 
 def link(url: str, text: str) -> str:
-    """A link, if *url* is an http(s) address, else the text alone."""
-    if not re.fullmatch(r"https?://[^\s<>|]{1,1900}", url):
+    """A link, if *url* is an http(s) address that is not too long, else the text alone."""
+    if not re.fullmatch(r"https?://[^\s<>|]{1,1200}", url):
         return safe(text, 300)
-    return f"<{url}|{safe(text, 300)}>"
+    return f"<{escaped(url)}|{safe(one_line(text), 300)}>"
+
+
+def paragraphs(lines: Sequence[str], *, most: int = 10) -> list[Block]:
+    """Lines of mrkdwn in as few sections as hold them whole."""
+    groups: list[list[str]] = [[]]
+    for line in lines:
+        if len(groups[-1]) == most or sum(len(each) + 1 for each in groups[-1]) + len(line) > SECTION:
+            groups.append([])
+        groups[-1].append(line)
+    return [section("\n".join(group)) for group in groups if group]
 
 
 def moment(at: datetime) -> str:
@@ -55,7 +92,7 @@ def section(text: str, *, fields: Sequence[str] = (), accessory: Block | None = 
     if text:
         block["text"] = mrkdwn(text)
     if fields:
-        block["fields"] = [mrkdwn(clip(field, FIELD)) for field in fields[:10]]
+        block["fields"] = [mrkdwn(cut(field, FIELD)) for field in fields[:10]]
     if accessory:
         block["accessory"] = accessory
     return block
@@ -63,7 +100,7 @@ def section(text: str, *, fields: Sequence[str] = (), accessory: Block | None = 
 
 def context(*texts: str) -> Block:
     """Small grey lines."""
-    return {"type": "context", "elements": [mrkdwn(clip(text, CONTEXT)) for text in texts[:10]]}
+    return {"type": "context", "elements": [mrkdwn(cut(text, CONTEXT)) for text in texts[:10]]}
 
 
 def actions(*elements: Block) -> Block:
@@ -106,7 +143,7 @@ def plain(text: str, limit: int) -> Block:
 
 def mrkdwn(text: str) -> Block:
     """A mrkdwn object; *text* has been made safe by whoever wrote it."""
-    return {"type": "mrkdwn", "text": clip(text, SECTION) or "–"}
+    return {"type": "mrkdwn", "text": cut(text, SECTION) or "–"}
 
 
 def option(text: str, value: str) -> Block:

@@ -94,7 +94,7 @@ def run(
     values: Mapping[str, Any],
     steps: Sequence[str],
 ) -> Block:
-    """A runbook's parameters, filled in from the alert; each of *params* has name, type, label, help, choices …"""
+    """A runbook's parameters, filled in from the alert; each of *params* has name, type, label, help, choices."""
     blocks: list[Block] = [section(f"*{safe(name, 150)}*\n{safe(description, 1500)}")]
     blocks.append(context(f"Risk: {risk} · {len(steps)} steps: " + safe(" → ".join(steps), 1200)))
     blocks += [_param(param, values.get(param["name"])) for param in params[:40]]
@@ -120,7 +120,7 @@ def _param(param: Mapping[str, Any], value: Any) -> Block:
     if kind == "choice":
         choices = [option(choice, choice) for choice in param["choices"][:100]]
         element = {"type": "static_select", "options": choices}
-        if value is not None:
+        if str(value) in map(str, param["choices"][:100]):
             element["initial_option"] = option(str(value), str(value))
     elif kind == "bool":
         yes = option("Yes", "true")
@@ -136,9 +136,9 @@ def _param(param: Mapping[str, Any], value: Any) -> Block:
         element = {"type": "number_input", "is_decimal_allowed": kind == "number"}
         for bound, key in (("min", "min_value"), ("max", "max_value")):
             if param.get(bound) is not None:
-                element[key] = f"{param[bound]:g}"
+                element[key] = _digits(param[bound])
         if value is not None:
-            element["initial_value"] = f"{value:g}"
+            element["initial_value"] = _digits(value)
     else:
         element = {"type": "plain_text_input", "max_length": 256}
         if value is not None:
@@ -147,3 +147,8 @@ def _param(param: Mapping[str, Any], value: Any) -> Block:
     return entry(
         f"param.{param['name']}", label, element, optional=not param.get("required", True), hint=param.get("help")
     )
+
+
+def _digits(value: float) -> str:
+    """A number as Slack takes it: no exponent."""
+    return str(value) if isinstance(value, int) else f"{value:.10f}".rstrip("0").rstrip(".")

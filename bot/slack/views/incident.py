@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from bot.alerts.model import AlertRow, AlertState
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Unfurnished
 from bot.incidents.model import Incident, Status
 from bot.kit.clock import duration_text
+from bot.kit.text import one_line
 from bot.slack import ids
 from bot.slack.views.blocks import (
     Block,
@@ -15,7 +16,9 @@ from bot.slack.views.blocks import (
     divider,
     header,
     link,
+    modal,
     moment,
+    paragraphs,
     people,
     safe,
     section,
@@ -32,6 +35,7 @@ MARK = {
 }
 RISK = {"low": "primary", "medium": None, "high": "danger"}
 SHOWN_ALERTS = 5
+ROOM = 2800
 
 
 def card(noun: Card) -> Drawn:
@@ -57,6 +61,9 @@ def announcement(noun: Announcement) -> Drawn:
     incident = shown.incident
     if incident.status == Status.TRIAGE:
         return _suggestion(shown)
+    if incident.status == Status.DECLINED:
+        text = f":heavy_minus_sign: {incident.reference} {safe(incident.title, 250)}"
+        return _headline(incident), [section(text), context("Not an incident. The alert stays on record.")]
     where = f"<#{incident.channel}>" if incident.channel else "_no channel yet_"
     blocks = [
         section(f"{MARK.get(incident.severity, '')} *{incident.reference}* {safe(incident.title, 250)}"),
@@ -129,13 +136,12 @@ def listing(incidents: Sequence[Incident], *, open_only: bool) -> Drawn:
         text = f"There are no {what} incidents. `/inc declare <title>` opens one."
         return text, [section(text)]
     lines = [
-        f"{MARK.get(i.severity, '')} *{i.reference}* {safe(i.title, 120)} · {i.severity} · {i.status}"
+        f"{MARK.get(i.severity, '')} *{i.reference}* {safe(i.title, 200)} · {i.severity} · {i.status}"
         + (f" · <#{i.channel}>" if i.channel else "")
         for i in incidents[:30]
     ]
     blocks: list[Block] = [section(f"*{len(incidents)} {what} incident{'s' if len(incidents) != 1 else ''}*")]
-    for start in range(0, len(lines), 10):
-        blocks.append(section("\n".join(lines[start : start + 10])))  # noqa: PERF401 - reads better so
+    blocks += paragraphs(lines)
     if len(incidents) > len(lines):
         blocks.append(context(f"and {len(incidents) - len(lines)} more"))
     return f"{len(incidents)} {what} incidents", blocks
@@ -189,22 +195,24 @@ def _paging(noun: Card) -> str:
 
 
 def _alerts(noun: Card) -> str:
-    total = len(noun.alerts)
+    total = max(noun.total, len(noun.alerts), noun.firing)
     head = f"*Alerts:* {noun.firing} firing" + (f", {total - noun.firing} resolved" if total > noun.firing else "")
     lines = [_alert(alert) for alert in noun.alerts[:SHOWN_ALERTS]]
-    if total > SHOWN_ALERTS:
-        lines.append(f"_and {total - SHOWN_ALERTS} more_")
+    while sum(map(len, lines)) > ROOM:
+        lines.pop()
+    if total > len(lines):
+        lines.append(f"_and {total - len(lines)} more_")
     return "\n".join([head, *lines])
 
 
 def _alert(alert: AlertRow) -> str:
     mark = ":red_circle:" if alert.state == AlertState.FIRING else ":large_green_circle:"
-    title = link(alert.url, alert.title) if alert.url else safe(alert.title, 250)
+    title = link(alert.url, alert.title) if alert.url else safe(one_line(alert.title), 250)
     where = alert.labels.get("instance") or alert.labels.get("host")
     runbook = alert.annotations.get("runbook_url")
     return (
         f"{mark} {title}"
-        + (f" · {safe(where, 100)}" if where else "")
+        + (f" · {safe(one_line(where), 100)}" if where else "")
         + (f" · {link(runbook, 'runbook')}" if runbook else "")
     )
 
@@ -212,7 +220,7 @@ def _alert(alert: AlertRow) -> str:
 def _troubles(noun: Card) -> list[Block]:
     if not noun.failed:
         return []
-    lines = [f"• {part.name.partition(':')[0]}: {safe(part.error or 'unknown', 300)}" for part in noun.failed[:8]]
+    lines = [f"• {part.name}: {safe(part.error or 'unknown', 300)}" for part in noun.failed[:8]]
     return [
         section(":warning: *Not everything could be set up*\n" + "\n".join(lines)),
         actions(button("Retry", ids.RETRY, noun.incident.id)),
@@ -248,3 +256,16 @@ def _offer(incident: Incident, offer: Offer) -> Block:
     # Several buttons of one action in a message need ids of their own.
     made["action_id"] = f"{ids.START_RUN}:{offer.runbook}"
     return made
+
+
+def failing(noun: Unfurnished) -> Drawn:
+    """There is no channel, and this person is the one to know."""
+    text = f":warning: {noun.card.incident.reference} {safe(noun.card.incident.title, 250)} has no channel yet"
+    return text, [section(text), *_troubles(noun.card)]
+
+
+def here(incident: Incident) -> Block:
+    """The form of `/inc` turns into this in a channel that proves to be an incident's."""
+    text = f"This is the channel of *{incident.reference}* {safe(incident.title, 250)}"
+    small = f"{incident.severity} · {incident.status} · since {moment(incident.detected_at)}"
+    return modal("", incident.reference, [section(text), context(small, "`/inc status` shows all of it.")])

@@ -3,8 +3,9 @@
 from bot.kit.clock import duration_text
 from bot.runs.model import ENDED, RunState, RunStep, StepState
 from bot.runs.run import Shown
+from bot.runs.runbook import Step
 from bot.slack import ids
-from bot.slack.views.blocks import Block, actions, button, code, context, safe, section
+from bot.slack.views.blocks import Block, actions, button, code, context, escaped, paragraphs, safe, section
 
 Drawn = tuple[str, list[Block]]
 
@@ -30,6 +31,10 @@ RUN = {
     RunState.DRY_RUN: (":eyes:", "looked, and changed nothing"),
 }
 MOST = 40
+# Slack takes about 12,000 characters of text in one message; this is for the lines of the steps.
+ROOM = 6000
+TOLD = tuple(StepState)
+NEWS = (StepState.RUNNING, StepState.FAILED, StepState.FAILED_IGNORED, StepState.UNKNOWN)
 
 
 def run(noun: Shown) -> Drawn:
@@ -41,52 +46,58 @@ def run(noun: Shown) -> Drawn:
     blocks: list[Block] = [section(head)]
     blocks += _steps(noun)
     if noun.tail and row.state == RunState.RUNNING:
-        blocks.append(section(code("\n".join(noun.tail), 1500)))
+        blocks.append(section(_end_of("\n".join(noun.tail), 1500)))
     if row.failure:
         where, why = row.failure.get("step", ""), row.failure.get("message", "")
         blocks.append(section(f":x: *{safe(where, 150)}*: {safe(why, 500)}"))
         blocks += _last_output(noun)
-    if asked := noun.asking:
+    if row.state == RunState.ASKING and (asked := noun.asking):
         blocks += _question(noun, asked)
     blocks.append(context(*_small(noun)))
     if row.state in (RunState.QUEUED, RunState.RUNNING) and not row.cancelled_by:
         confirm = ("Stop this run? What it has changed so far stays changed.", "Cancel the run")
         blocks.append(actions(button("Cancel run", ids.CANCEL_RUN, row.id, style="danger", confirm=confirm)))
-    return f"Run {row.number}: {noun.runbook.name} {word}", blocks
+    return f"Run {row.number}: {safe(noun.runbook.name, 100)} {word}", blocks
 
 
 def _steps(noun: Shown) -> list[Block]:
+    """A line for each step; of a long run, the words about what went well go first."""
     known = {step.position: step for step in noun.steps}
-    lines = []
-    for position, step in enumerate(noun.runbook.steps[:MOST]):
-        row = known.get(position)
-        title = row.name if row else step.title
-        lines.append(f"{STEP[StepState(row.state) if row else StepState.PENDING]} {safe(title, 120)}{_detail(row)}")
+    pairs = [(step, known.get(position)) for position, step in enumerate(noun.runbook.steps[:MOST])]
+    for title, told in ((120, TOLD), (120, NEWS), (60, ())):
+        lines = [_line(step, row, title, row is not None and row.state in told) for step, row in pairs]
+        if sum(map(len, lines)) <= ROOM:
+            break
     if len(noun.runbook.steps) > MOST:
         lines.append(f"_and {len(noun.runbook.steps) - MOST} more_")
-    groups = [lines[start : start + 10] for start in range(0, len(lines), 10)]
-    return [section("\n".join(group)) for group in groups]
+    return paragraphs(lines)
 
 
-def _detail(row: RunStep | None) -> str:
+def _line(step: Step, row: RunStep | None, title: int, told: bool) -> str:
+    name = row.name if row else step.title
+    text = f"{STEP[StepState(row.state) if row else StepState.PENDING]} {safe(name, title)}"
     if row is None:
-        return ""
-    parts = []
+        return text
     if row.attempt > 1:
-        parts.append(f"attempt {row.attempt}")
+        text += f" · attempt {row.attempt}"
     if row.ended_at is not None and row.state != StepState.SKIPPED:
-        parts.append(duration_text(row.ended_at - row.started_at))
-    text = f" · {' · '.join(parts)}" if parts else ""
-    if row.summary:
-        text += f"\n        _{safe(row.summary, 200)}_"
-    return text
+        text += f" · {duration_text(row.ended_at - row.started_at)}"
+    return text + (f"\n        _{safe(row.summary, 200)}_" if told and row.summary else "")
 
 
 def _last_output(noun: Shown) -> list[Block]:
     failed = next((step for step in reversed(noun.steps) if step.state == StepState.FAILED), None)
     if failed is None or not failed.output.strip():
         return []
-    return [section(code(failed.output[-1200:], 1300))]
+    return [section(_end_of(failed.output, 1200))]
+
+
+def _end_of(text: str, limit: int) -> str:
+    """The last lines of *text* as a code block of about *limit* characters."""
+    end = text.rstrip()[-limit:]
+    while len(escaped(end)) > limit:
+        end = end[len(end) // 4 :]
+    return code(end, limit + 6)
 
 
 def _question(noun: Shown, asked: RunStep) -> list[Block]:
@@ -106,7 +117,9 @@ def _question(noun: Shown, asked: RunStep) -> list[Block]:
 
 def _small(noun: Shown) -> list[str]:
     row = noun.run
-    given = ", ".join(f"{name}={value}" for name, value in row.params.items() if not _secret(noun, name))
+    given = ", ".join(
+        f"{name}={value}" for name, value in row.params.items() if value is not None and not _secret(noun, name)
+    )
     small = [f"Started by <@{row.requested_by}>" + (" as a dry run" if row.dry_run else "")]
     if given:
         small.append(safe(given, 500))

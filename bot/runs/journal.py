@@ -1,0 +1,245 @@
+"""What is known of a run, committed before each attempt at a step starts and again when it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
+
+from bot.alerts.model import AlertRow
+from bot.engine import Engine, Tx
+from bot.incidents import lifecycle, timeline
+from bot.incidents.model import Incident
+from bot.incidents.timeline import React
+from bot.kit.clock import Clock
+from bot.kit.db import UNAVAILABLE, unavailable
+from bot.kit.errors import BotError
+from bot.kit.ids import derived_id
+from bot.kit.text import clip, one_line
+from bot.runs import run as runs
+from bot.runs.model import ENDED, Run, RunState, RunStep, StepState
+from bot.runs.runbook import Step
+
+log = structlog.get_logger()
+
+SUMMARY = 500
+OUTPUT = 64 * 1024
+WORDS = {StepState.SUCCEEDED: "done", StepState.PREVIEWED: "looked at", StepState.CANCELLED: "cancelled"}
+KINDS = {StepState.SUCCEEDED: "run.step_succeeded", StepState.PREVIEWED: "run.step_skipped"}
+
+
+class Lost(BotError):  # noqa: N818 - not a fault of this process
+    """The run was ended, or is carried out by another process that took this one for dead."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a step went: redacted, bounded and fit to be stored."""
+
+    ok: bool
+    summary: str
+    output: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    previewed: bool = False
+    cancelled: bool = False
+    passing: bool = False
+    after: float = 0.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run that is to be carried out, or gone on with: *attempts* are those made so far, by the step's position."""
+
+    run: Run
+    incident: Incident
+    alerts: list[AlertRow]
+    attempts: Mapping[int, list[RunStep]]
+
+
+@dataclass
+class Journal:
+    """The rows of runs and steps, each change with its line on the timeline."""
+
+    engine: Engine
+    react: React
+    clock: Clock
+
+    async def begin(self, run_id: str, round_: int) -> Opened | None:
+        """The run, from now on running; None if there is nothing (more) to do under this promise."""
+        now = self.clock()
+        async with self.engine.transaction() as tx:
+            run = await runs.find(tx.session, run_id, lock=True)
+            if run.state in ENDED or run.state == RunState.ASKING or run.round != round_:
+                return None
+            run.state = RunState.RUNNING
+            run.started_at = now if run.started_at is None else run.started_at
+            rows: dict[int, list[RunStep]] = {}
+            for row in await runs.attempts(tx.session, run_id):
+                rows.setdefault(row.position, []).append(row)
+            await tx.session.flush()
+            return Opened(
+                run=run,
+                incident=await lifecycle.find(tx.session, run.incident_id),
+                alerts=await lifecycle.alerts(tx.session, run.incident_id),
+                attempts=rows,
+            )
+
+    async def cancelled(self, run_id: str) -> bool:
+        """Whether somebody asked for the end of the run, here or in another process."""
+        async with self.engine.db.read() as session:
+            return bool(await session.scalar(sa.select(col(Run.cancelled_by)).where(col(Run.id) == run_id)))
+
+    async def started(
+        self, run_id: str, round_: int, step: Step, position: int, attempt: int, name: str, effect: str
+    ) -> RunStep:
+        """An attempt at a step begins right after this is written down."""
+        row = self._row(run_id, step, position, attempt, name, effect, StepState.RUNNING)
+        async with self.engine.transaction() as tx:
+            run = await runs.find(tx.session, run_id, lock=True)
+            if run.state != RunState.RUNNING or run.round != round_:
+                raise Lost(f"run {run_id} is {run.state}")
+            await _add(tx, row)
+            text = f"Run {run.number}: “{name}” started" + (f" (attempt {attempt})" if attempt > 1 else "")
+            await self._event(tx, run, row, "run.step_started", text, {"effect": effect})
+        return row
+
+    async def skipped(self, run_id: str, step: Step, position: int, name: str) -> None:
+        """A step is not needed."""
+        row = self._row(run_id, step, position, 1, name, "read", StepState.SKIPPED)
+        row.summary = clip(one_line(f"not needed: {step.when}"), SUMMARY)
+        row.ended_at = row.started_at
+        async with self.engine.transaction() as tx:
+            run = await runs.find(tx.session, run_id, lock=True)
+            await _add(tx, row)
+            await self._event(tx, run, row, "run.step_skipped", f"Run {run.number}: “{name}” skipped")
+
+    async def finished(
+        self, row: RunStep, outcome: Outcome, state: StepState, *, ends: RunState | None = None, again: bool = False
+    ) -> None:
+        """An attempt ended. *ends* is the end that the run comes to by it; *again* says that another attempt follows.
+
+        Nobody else knows how it ended, so this is tried until the database takes it.
+        """
+        now = self.clock()
+        stored: dict[str, Any] = {"values": dict(outcome.values), "outputs": dict(outcome.outputs)}
+        if ends is not None:
+            stored["ends"] = ends
+        values = {
+            "state": state,
+            "summary": outcome.summary,
+            "output": outcome.output,
+            "result": stored,
+            "error": None if outcome.ok else outcome.summary,
+            "ended_at": now,
+        }
+        word = WORDS.get(state, "failed, trying again" if again else "failed")
+
+        async def write(tx: Tx) -> None:
+            run = await runs.find(tx.session, row.run_id, lock=True)
+            change = sa.update(RunStep).where(col(RunStep.id) == row.id, col(RunStep.state) == StepState.RUNNING)
+            changed = await tx.session.execute(change.values(**values))
+            if not changed.rowcount:  # type: ignore[attr-defined]
+                raise Lost(f"step {row.step} of run {row.run_id} is not running any more")
+            text = f"Run {run.number}: “{row.name}” {word}" + (f": {outcome.summary}" if outcome.summary else "")
+            data = {"seconds": round((now - row.started_at).total_seconds(), 3), "summary": outcome.summary}
+            await self._event(tx, run, row, KINDS.get(state, "run.step_failed"), text, data)
+            if row.type == "note" and state == StepState.SUCCEEDED:
+                await self._note(tx, run, row, outcome.values)
+
+        await self._surely(write)
+
+    async def unknown(self, row: RunStep, *, ask: bool) -> None:
+        """A write was interrupted; with *ask* the run waits until a person says what became of it."""
+        async with self.engine.transaction() as tx:
+            run = await runs.find(tx.session, row.run_id, lock=True)
+            if run.state != RunState.RUNNING:
+                raise Lost(f"run {row.run_id} is {run.state}")
+            run.state = RunState.ASKING if ask else run.state
+            await tx.session.execute(
+                sa.update(RunStep).where(col(RunStep.id) == row.id).values(state=StepState.UNKNOWN)
+            )
+            text = f"Run {run.number}: “{row.name}” was interrupted, and nobody knows whether it ended"
+            await self._event(tx, run, row, "run.step_unknown", text)
+
+    async def ended(
+        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+    ) -> None:
+        """The run is over."""
+
+        async def write(tx: Tx) -> None:
+            run = await runs.find(tx.session, run_id, lock=True)
+            if run.state in ENDED:
+                return
+            run.outputs = dict(outputs)
+            await runs.end(tx, self.react, run, state, now=self.clock(), failure=failure)
+
+        await self._surely(write)
+
+    def _row(
+        self, run_id: str, step: Step, position: int, attempt: int, name: str, effect: str, state: StepState
+    ) -> RunStep:
+        return RunStep(
+            id=derived_id("step", run_id, position, attempt),
+            run_id=run_id,
+            position=position,
+            attempt=attempt,
+            step=step.key,
+            name=name,
+            type=step.type,
+            effect=effect,
+            state=state,
+            started_at=self.clock(),
+        )
+
+    async def _event(
+        self, tx: Tx, run: Run, row: RunStep, kind: str, text: str, data: Mapping[str, Any] | None = None
+    ) -> None:
+        about = {"step": row.step, "name": row.name, "type": row.type, "attempt": row.attempt, **(data or {})}
+        await runs.event(tx, self.react, run, kind, text, now=self.clock(), actor="bot", data=about, once=row.id)
+
+    async def _note(self, tx: Tx, run: Run, row: RunStep, values: Mapping[str, Any]) -> None:
+        await timeline.record(
+            tx,
+            self.react,
+            run.incident_id,
+            "note.added",
+            str(values["text"]),
+            now=self.clock(),
+            actor="bot",
+            data={"kind": values.get("kind", "note"), "run": run.id, "number": run.number},
+            once=row.id,
+        )
+
+    async def _surely(self, write: Callable[[Tx], Awaitable[None]]) -> None:
+        wait = 0.5
+        while True:
+            try:
+                async with self.engine.transaction() as tx:
+                    await write(tx)
+                return
+            except (*UNAVAILABLE, DBAPIError) as error:
+                if not unavailable(error):
+                    raise
+                log.warning("run.journal_waits", wait_seconds=wait, reason=type(error).__name__)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 10.0)
+
+
+async def _add(tx: Tx, row: RunStep) -> None:
+    tx.session.add(RunStep(**row.model_dump()))
+    await tx.session.flush()
+
+
+def paused(attempts: Mapping[int, list[RunStep]]) -> float:
+    """Seconds in which a run waited for a person instead of working."""
+    return sum(float(row.result.get("paused_seconds", 0)) for rows in attempts.values() for row in rows)
+
+
+def tried_since(rows: list[RunStep]) -> int:
+    """The attempt after which counting starts anew: the last one that a person had repeated."""
+    return max((row.attempt for row in rows if row.result.get("repeat")), default=0)

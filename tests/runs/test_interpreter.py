@@ -1,0 +1,362 @@
+"""How a runbook is carried out: retries, conditions, time, cancelling, outputs, dry runs, and plugins that break."""
+
+import asyncio
+import re
+import sys
+import time
+
+import pytest
+import structlog.testing
+
+from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.ids import new_id
+from bot.runs.model import RunState, StepState
+from bot.runs.step import StepResult
+from tests.runs.conftest import processes
+
+PYTHON = sys.executable
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["sleep", "60"], start_new_session=True)
+print("at work", flush=True)
+time.sleep(60)
+"""
+
+
+def program(code: str) -> str:
+    """An exec step that runs Python *code*."""
+    lines = "".join(f"          {line}\n" for line in code.strip().splitlines())
+    return f"exec:\n      argv:\n        - {PYTHON}\n        - -c\n        - |\n{lines}"
+
+
+async def test_a_read_is_tried_three_times_and_a_write_once(bench):
+    read = bench.plugin("look", *[TemporaryError("away")] * 2)
+    write = bench.plugin("change", TemporaryError("away"), effect="write")
+
+    run_id = await bench.start("steps:\n  - look: {}\n  - change: {}\n")
+    run = await bench.carry_out(run_id)
+
+    assert (read.calls, write.calls) == (3, 1)
+    assert run.state == RunState.FAILED
+    assert run.failure == {"step": "change", "message": "away"}
+    rows = await bench.rows(run_id)
+    assert [(row.step, row.attempt, row.state) for row in rows] == [
+        ("steps-0", 1, "failed"),
+        ("steps-0", 2, "failed"),
+        ("steps-0", 3, "succeeded"),
+        ("steps-1", 1, "failed"),
+    ]
+    texts = [event.text for event in await bench.events("run.step_failed")]
+    assert texts[0] == "Run 1: “look” failed, trying again: away"
+    assert texts[-1] == "Run 1: “change” failed: away"
+
+
+async def test_what_lasts_is_not_tried_again_even_where_retries_are_asked_for(bench):
+    plugin = bench.plugin("look", PermanentError("no such thing"))
+
+    run = await bench.carry_out(await bench.start("steps:\n  - look: {}\n    retry: 5\n"))
+
+    assert plugin.calls == 1
+    assert run.failure["message"] == "no such thing"
+
+
+async def test_explicit_retries_are_for_writes_and_for_results_that_were_not_expected(bench):
+    away, not_yet = TemporaryError("away"), StepResult(ok=False, summary="status 503")
+    write = bench.plugin("change", away, not_yet, effect="write")
+    once = bench.plugin("look", not_yet)
+    book = "steps:\n  - change: {}\n    retry: {attempts: 3, delay: 10ms, backoff: constant}\n  - look: {}\n"
+
+    run = await bench.carry_out(await bench.start(book))
+
+    assert (write.calls, once.calls) == (3, 1)
+    assert run.failure == {"step": "look", "message": "status 503"}
+
+
+async def test_the_wait_that_the_other_side_asked_for_is_kept(bench):
+    plugin = bench.plugin("look", TemporaryError("slow down", after=0.3))
+
+    began = time.monotonic()
+    run = await bench.carry_out(await bench.start("steps:\n  - look: {}\n"))
+
+    assert run.state == RunState.SUCCEEDED
+    assert plugin.calls == 2
+    assert time.monotonic() - began >= 0.3
+
+
+async def test_what_is_not_needed_is_skipped_and_what_may_fail_does_not_end_the_run(bench):
+    bench.plugin("look", StepResult(ok=False, summary="no answer", values={"seen": 7}), PermanentError("gone"))
+    book = """
+steps:
+  - id: first
+    look: {}
+    continue_on_error: true
+  - id: second
+    look: {}
+    continue_on_error: true
+  - id: third
+    when: steps.first.ok
+    look: {}
+  - assert: {that: [steps.first.seen == 7, "steps.second.state == 'failed_ignored'", not steps.third.ok], message: no}
+"""
+    run_id = await bench.start(book)
+    run = await bench.carry_out(run_id)
+
+    assert run.state == RunState.SUCCEEDED, run.failure
+    assert await bench.states(run_id) == ["failed_ignored", "failed_ignored", "skipped", "succeeded"]
+    assert (await bench.rows(run_id))[2].summary == "not needed: steps.first.ok"
+
+
+async def test_an_assert_that_does_not_hold_ends_the_run_and_says_why(bench):
+    plugin = bench.plugin("look")
+    book = "steps:\n  - assert: {that: '1 == 2', message: 'Too many files on {{ incident.reference }}'}\n  - look: {}\n"
+
+    run = await bench.carry_out(await bench.start(book))
+
+    assert run.state == RunState.FAILED
+    assert run.failure == {"step": "assert", "message": "Too many files on INC-1"}
+    assert plugin.calls == 0
+
+
+async def test_outputs_go_on_to_later_steps_and_to_the_run(bench):
+    book = """
+params: {name: {default: world}}
+steps:
+  - id: hello
+    name: Greet {{ params.name }}
+    exec: {argv: [echo, '3 {{ params.name }}'], parse: lines}
+    effect: read
+    outputs: {count: "lines | length", first: "lines[0]"}
+  - assert: {that: 'steps.hello.count == 1', message: no}
+outputs: {greeting: steps.hello.first, never: steps.hello.first.nothing.there}
+"""
+    run_id = await bench.start(book)
+    run = await bench.carry_out(run_id)
+
+    assert run.state == RunState.SUCCEEDED, run.failure
+    assert run.outputs["greeting"] == "3 world"
+    assert (await bench.rows(run_id))[0].name == "Greet world"
+    assert (await bench.rows(run_id))[0].result["outputs"] == {"count": 1, "first": "3 world"}
+
+
+async def test_an_output_that_cannot_be_computed_fails_its_step(bench):
+    book = (
+        "steps:\n  - id: a\n    exec: {argv: [echo, x], parse: lines}\n    outputs: {n: 'lines[5].x'}\n"
+        "    continue_on_error: true\n  - exec: {argv: [echo, x], parse: lines}\n    outputs: {n: 'lines[5].x'}\n"
+    )
+    run_id = await bench.start(book)
+    run = await bench.carry_out(run_id)
+
+    assert await bench.states(run_id) == ["failed_ignored", "failed"]
+    assert run.failure["message"].startswith("outputs: n:")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [ValueError("xoxb-12345678-secret"), ConnectionError("refused"), TimeoutError(), None, "text"],
+    ids=lambda answer: type(answer).__name__,
+)
+async def test_a_plugin_that_breaks_ends_the_run_with_a_word_and_at_once(bench, answer):
+    async def broken(context):
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    plugin = bench.plugin("look", broken)
+
+    with structlog.testing.capture_logs() as logs:
+        run = await asyncio.wait_for(bench.carry_out(await bench.start("steps:\n  - look: {}\n")), 5)
+
+    assert run.state == RunState.FAILED
+    assert plugin.calls == 1
+    assert run.failure["message"].startswith(("the step type look broke", "took longer than"))
+    assert "12345678" not in str(logs) + await bench.everything()
+
+
+async def test_what_a_plugin_gives_is_made_fit_to_be_kept(bench):
+    nan = StepResult(ok=True, summary="a\0b", output="\ud800\0", values={"x": float("nan"), "y": ["\0", {"k\0": "v"}]})
+    bench.plugin("look", nan, StepResult(ok=True, summary="", values={"x": object()}))
+    run_id = await bench.start("steps:\n  - look: {}\n  - look: {}\n")
+
+    run = await bench.carry_out(run_id)
+
+    rows = await bench.rows(run_id)
+    assert rows[0].result["values"] == {"x": None, "y": ["", {"k": "v"}]}
+    assert (rows[0].summary, rows[0].output) == ("ab", "")
+    assert run.failure["message"] == "the step type look broke (TypeError); see the log"
+
+
+async def test_everything_that_is_kept_of_an_output_is_bounded(bench):
+    huge = "x" * 3_000_000
+    bench.plugin(
+        "look",
+        StepResult(ok=True, summary=huge, output=huge + "the end"),
+        StepResult(ok=True, summary="", values={"x": ["y" * 1000] * 9000}),
+    )
+    run_id = await bench.start(
+        "steps:\n  - look: {}\n  - " + program("print('y' * 3000000); print('fin')") + "  - look: {}\n"
+    )
+
+    run = await bench.carry_out(run_id)
+
+    first, second, third = await bench.rows(run_id)
+    assert len(first.summary) <= 500
+    assert len(first.output) < 70_000
+    assert first.output.endswith("the end")
+    assert second.state == StepState.SUCCEEDED
+    assert second.output.rstrip().endswith("fin")
+    assert len(str(second.result)) < 70_000
+    assert third.state == StepState.FAILED
+    assert "broke (ValueError)" in run.failure["message"]
+    assert len(str([event.model_dump() for event in await bench.events()])) < 20_000
+
+
+async def test_secrets_are_in_no_row_and_no_event_wherever_a_plugin_puts_them(bench):
+    bench.environment = {"LB_TOKEN": "s3cr3t-value", "OTHER": "x"}
+    leak = StepResult(ok=False, summary="it is s3cr3t-value", output="s3cr3t-value", values={"a": ["s3cr3t-value"]})
+    bench.plugin("look", leak, TemporaryError("s3cr3t-value"), PermanentError("s3cr3t-value"))
+    book = """
+secrets: [LB_TOKEN]
+steps:
+  - look: {}
+    continue_on_error: true
+  - exec: {argv: [env], env: {TOKEN: '{{ secrets.LB_TOKEN }}'}}
+  - look: {}
+"""
+    with structlog.testing.capture_logs() as logs:
+        run_id = await bench.start(book)
+        run = await bench.carry_out(run_id)
+
+    assert run.failure == {"step": "look", "message": "[redacted]"}
+    rows = await bench.rows(run_id)
+    assert "TOKEN=[redacted]" in rows[1].output
+    assert "OTHER" not in rows[1].output
+    assert "s3cr3t-value" not in await bench.everything() + str(logs)
+
+
+async def test_a_secret_that_is_not_there_is_named(bench):
+    book = "secrets: [LB_TOKEN]\nsteps:\n  - exec: {argv: [cat], stdin: '{{ secrets.LB_TOKEN }}'}\n"
+
+    run = await bench.carry_out(await bench.start(book))
+
+    assert run.failure["message"] == "the secret LB_TOKEN is not set in the environment of the bot"
+
+
+async def test_a_step_that_takes_too_long_is_ended_with_all_that_it_started(bench):
+    mark = new_id()
+    run_id = await bench.start(f"steps:\n  - name: Slow\n    timeout: 1s\n    {program(STUBBORN)}", run_id=mark)
+
+    run = await bench.carry_out(run_id)
+
+    assert run.state == RunState.FAILED
+    assert re.search("was stopped after 1 s; nothing of it still runs", run.failure["message"])
+    assert processes(mark) == []
+
+
+@pytest.mark.parametrize("step", ["exec: {argv: [sleep, '60']}", "wait: {for: 1h}", "look: {}"])
+async def test_a_run_that_takes_too_long_is_timed_out(bench, step):
+    bench.plugin("look", *[TemporaryError("away", after=60)] * 9)
+    mark = new_id()
+    run_id = await bench.start(f"timeout: 1s\nsteps:\n  - {step}\n    continue_on_error: true\n", run_id=mark)
+
+    began = time.monotonic()
+    run = await bench.carry_out(run_id)
+
+    assert run.state == RunState.TIMED_OUT
+    assert "the run took longer than its 1 s" in run.failure["message"]
+    assert time.monotonic() - began < 3
+    assert processes(mark) == []
+
+
+@pytest.mark.parametrize("step", ["exec: {argv: [sleep, '60']}", "wait: {for: 1h}", "look: {}"])
+async def test_a_run_is_cancelled_from_anywhere_and_soon(bench, step):
+    async def ask_again(context):
+        raise TemporaryError("away", after=60)
+
+    bench.plugin("look", ask_again)
+    after = bench.plugin("after")
+    mark = new_id()
+    run_id = await bench.start(f"steps:\n  - {step}\n  - after: {{}}\n", run_id=mark)
+    task = bench.under_way(run_id)
+    await bench.until(lambda: processes(mark) if "exec" in step else bench.states(run_id))
+
+    await bench.cancel(run_id)
+    began = time.monotonic()
+    await asyncio.wait_for(task, 5)
+
+    run = await bench.run(run_id)
+    assert time.monotonic() - began < 2
+    assert run.state == RunState.CANCELLED
+    assert run.failure is None
+    assert (await bench.states(run_id))[-1] == ("failed" if "look" in step else "cancelled")
+    assert processes(mark) == []
+    assert after.calls == 0
+
+
+async def test_a_dry_run_reads_and_previews_what_writes_or_waits(bench, tmp_path):
+    read = bench.plugin("look", StepResult(ok=True, summary="3 files", values={"seen": 3}))
+    file = tmp_path / "touched"
+    book = f"""
+steps:
+  - id: found
+    look: {{}}
+  - name: Touch
+    exec: {{argv: [touch, {file}]}}
+  - id: change
+    exec: {{argv: [touch, {file}]}}
+  - wait: {{for: 1h}}
+  - note: 'Deleted {{{{ steps.found.seen }}}} files'
+  - exec: {{argv: [rm, '{{{{ steps.change.stdout }}}}']}}
+  - assert: {{that: steps.change.ok, message: failed}}
+  - when: steps.change.ok
+    look: {{}}
+    dry_run: skip
+"""
+    run_id = await bench.start(book, dry_run=True)
+    run = await bench.carry_out(run_id)
+
+    assert run.state == RunState.DRY_RUN, run.failure
+    rows = await bench.rows(run_id)
+    assert [row.state for row in rows] == ["succeeded"] + ["previewed"] * 7
+    assert rows[1].summary == f"would run: touch {file}"
+    assert rows[3].summary == "would wait 1 h"
+    assert rows[4].summary == "would note (note): Deleted 3 files"
+    assert {row.summary for row in rows[5:7]} == {"cannot be previewed: it needs what a skipped step would give"}
+    assert not file.exists()
+    assert read.calls == 1
+    assert await bench.events("note.") == []
+
+
+async def test_a_note_is_on_the_timeline_with_the_end_of_its_step(bench):
+    await bench.carry_out(
+        await bench.start("steps:\n  - note: {kind: finding, text: 'Disk of {{ incident.title }}'}\n")
+    )
+
+    (note,) = await bench.events("note.")
+    assert note.text == "Disk of Checkout fails"
+    assert note.data["kind"] == "finding"
+
+
+async def test_a_request_that_only_looks_is_a_read(bench):
+    bench.environment = {}
+    book = "steps:\n  - http: {url: 'http://{{ params.host }}:9/'}\nparams: {host: {default: '127.0.0.1'}}\n"
+    run_id = await bench.start(book)
+    run = await bench.carry_out(run_id)
+
+    assert run.state == RunState.FAILED
+    assert "not a public address" in run.failure["message"]
+    assert (await bench.rows(run_id))[0].effect == "read"
+
+
+async def test_each_step_is_on_the_timeline_once_before_and_once_after(bench):
+    bench.plugin("look")
+    await bench.carry_out(await bench.start("steps:\n  - look: {}\n  - look: {}\n"))
+
+    assert [event.kind for event in await bench.events("run.")] == [
+        "run.started",
+        "run.step_started",
+        "run.step_succeeded",
+        "run.step_started",
+        "run.step_succeeded",
+        "run.ended",
+    ]

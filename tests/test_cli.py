@@ -1,0 +1,204 @@
+"""What an operator types, and what they get to see."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bot.cli import main
+from bot.engine import Engine
+from bot.incidents import lifecycle
+from bot.incidents.model import Sev
+from bot.kit.clock import utc_now
+from bot.kit.db import Database
+from bot.reactions import react
+
+ALERT = {
+    "version": "4",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "DiskFull", "severity": "critical"},
+            "annotations": {"summary": "Disk of db-1.example.com is full"},
+            "startsAt": "2026-11-20T03:10:00.123456789Z",
+            "fingerprint": "00aabbccddeeff11",
+        }
+    ],
+}
+
+
+@pytest.fixture
+def tocsin(capsys, monkeypatch, tmp_path):
+    """Run a command; its exit code, stdout and stderr. Settings come from the environment alone, as always."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", f"sqlite:///{tmp_path}/tocsin.db")
+    monkeypatch.setenv("TOCSIN_CONFIG", str(tmp_path / "config"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        else:
+            code = 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def put(path: Path, content: object) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+def test_the_manifest_is_json_alone(tocsin):
+    code, out, _ = tocsin("manifest")
+
+    assert code == 0
+    assert json.loads(out)["settings"]["socket_mode_enabled"] is True
+
+
+def test_what_is_understood_of_an_alert_is_json_alone(tocsin, tmp_path):
+    code, out, err = tocsin("alerts", "read", "alertmanager", put(tmp_path / "a.json", ALERT))
+
+    (alert,) = json.loads(out)["alerts"]
+    assert (code, err) == (0, "")
+    assert alert["status"] == "firing"
+    assert alert["severity"] == "critical"
+    assert alert["title"] == "Disk of db-1.example.com is full"
+    assert alert["fingerprint"] == "00aabbccddeeff11"
+    assert alert["starts_at"] == "2026-11-20T03:10:00.123456+00:00"
+
+
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [("alertmanager", "{"), ("alertmanager", "[]"), ("alertmanager", "{}"), ("nothing", "{}"), ("generic", "[" * 500)],
+)
+def test_garbage_is_refused_with_one_clear_line(tocsin, tmp_path, source, content):
+    code, out, err = tocsin("alerts", "read", source, put(tmp_path / "g.json", content))
+
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_a_file_that_is_not_there_and_a_header_that_is_none_are_said(tocsin, tmp_path):
+    assert "cannot be read" in tocsin("alerts", "read", "generic", "missing.json")[2]
+    assert "is not a header" in tocsin("alerts", "read", "generic", put(tmp_path / "a", "{}"), "-H", "nonsense")[2]
+
+
+def test_good_runbooks_pass_and_bad_ones_are_named_by_line(tocsin, tmp_path):
+    good = tocsin("runbooks", "lint", str(Path(__file__).parent.parent / "runbooks"))
+    bad = tocsin(
+        "runbooks", "lint", put(tmp_path / "bad.yaml", "version: 1\nid: bad\nname: Bad\nowner: me\nstepz: []\n")
+    )
+
+    assert good[0] == 0
+    assert bad[0] == 1
+    assert "bad.yaml:5:" in bad[1]
+
+
+def test_migrate_makes_a_database_that_check_accepts(tocsin):
+    before = tocsin("check")
+    made = tocsin("migrate")
+    after = tocsin("check")
+
+    assert before[0] == 2
+    assert "tocsin migrate" in before[2]
+    assert (made[0], after[0]) == (0, 0)
+
+
+def test_check_names_every_mistake_in_the_configuration(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", "version: 1\npagr: log\n")
+    code, _, err = tocsin("check")
+
+    assert code == 2
+    assert "tocsin.yaml:2" in err
+    assert "pager" in err
+
+
+def test_run_without_tokens_says_where_they_come_from(tocsin):
+    tocsin("migrate")
+    code, _, err = tocsin("run")
+
+    assert code == 2
+    assert "tocsin manifest" in err
+    assert "tocsin demo" in err
+
+
+def test_a_bad_setting_is_named_and_not_repeated(tocsin, monkeypatch):
+    monkeypatch.setenv("TOCSIN_PORT", "eighty")
+    code, _, err = tocsin("migrate")
+
+    assert code == 2
+    assert "TOCSIN_PORT" in err
+
+
+def test_a_password_never_reaches_an_error_text(tocsin, monkeypatch):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", "postgresql://someone:hunter2hunter2@127.0.0.1:1/none")
+    code, out, err = tocsin("check")
+
+    assert code == 2
+    assert err.strip()
+    assert "hunter2" not in out + err
+
+
+def test_another_kind_of_database_is_refused_with_what_works(tocsin, monkeypatch):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", "mysql://root@127.0.0.1/x")
+    code, _, err = tocsin("migrate")
+
+    assert code == 2
+    assert "sqlite:///" in err
+    assert "postgresql://" in err
+
+
+@pytest.fixture
+async def incident(database_url, monkeypatch):
+    """INC-1, resolved, made beside any bot."""
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", database_url)
+    engine = Engine(Database(database_url))
+    now = utc_now()
+    async with engine.transaction() as tx:
+        made = await lifecycle.declare(tx, react, title="Checkout fails", severity=Sev.SEV2, by="U1", now=now)
+        await lifecycle.resolve(tx, react, made, by="U1", now=now, note="rolled back")
+    await engine.close()
+    await engine.db.close()
+    return database_url
+
+
+def test_the_same_incident_gives_the_same_bytes(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    first = tocsin("postmortem", "export", "INC-1", "--format", "md", "--out", str(tmp_path / "a.md"))
+    second = tocsin("postmortem", "export", "inc-1", "--out", str(tmp_path / "b.md"))
+
+    assert (first[0], second[0]) == (0, 0)
+    assert (tmp_path / "a.md").read_bytes() == (tmp_path / "b.md").read_bytes()
+    assert "Checkout fails" in (tmp_path / "a.md").read_text()
+
+
+def test_the_timeline_is_a_list_of_events_with_kind_and_time(tocsin, monkeypatch, incident):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    code, out, _ = tocsin("timeline", "export", "INC-1")
+
+    events = json.loads(out)
+    assert code == 0
+    assert [event["kind"] for event in events][:2] == ["incident.opened", "incident.resolved"]
+    assert all(event["at"].startswith("20") for event in events)
+
+
+@pytest.mark.parametrize("wrong", ["INC-99", "nonsense", "INC-"])
+def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wrong):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    code, out, err = tocsin("postmortem", "export", wrong)
+
+    assert (code, out) == (2, "")
+    assert err.strip()
+
+
+def test_an_unknown_format_names_those_there_are(tocsin, monkeypatch, incident):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "docx")[2]

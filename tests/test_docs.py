@@ -1,0 +1,702 @@
+"""The documents say what the code does: settings, commands, keys, events, examples and links."""
+
+import ast
+import contextlib
+import importlib
+import json
+import logging
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import structlog
+import typer
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from bot.alerts import routing
+from bot.alerts.model import AlertStatus
+from bot.app import shelves
+from bot.catalog import config as catalog
+from bot.cli import cli
+from bot.engine import Engine
+from bot.incidents import lifecycle, roles
+from bot.incidents.access import Person
+from bot.incidents.model import RoleName, Sev
+from bot.kit import yaml
+from bot.kit.db import Database
+from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.shelf import Shelf
+from bot.reactions import REACTIONS, react
+from bot.runs import runbook as runbooks
+from bot.runs.library import Library
+from bot.runs.params import Param
+from bot.runs.step import StepContext, prepare
+from bot.settings import Settings
+from bot.slack import manifest
+from bot.slack.context import Context
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SHELVES = shelves()
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of every table; a `|` inside a cell is written as `\\|`."""
+    found = []
+    for line in text.splitlines():
+        if line.lstrip().startswith("|"):
+            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
+            found.append([cell.strip().replace("\\|", "|") for cell in cells])
+    return found
+
+
+def fenceless(text: str) -> str:
+    return re.sub(r"^[ \t]*```.*?^[ \t]*```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def coded(text: str) -> list[str]:
+    """What stands between single backticks."""
+    return re.findall(r"`([^`\n]+)`", fenceless(text))
+
+
+def first_cells(text: str) -> set[str]:
+    return {word for cells in rows(text) for word in coded(cells[0])}
+
+
+def chapter(text: str, title: str) -> str:
+    """What stands under the heading *title*, with its own sub-headings."""
+    found = re.search(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
+    assert found, f"there is no heading {title!r}"
+    rest = text[found.end() :]
+    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The fenced blocks of a page in *language*, without their indentation."""
+    found = re.findall(rf"^([ \t]*)```{language}\n(.*?)^[ \t]*```$", read(name), re.MULTILINE | re.DOTALL)
+    return ["\n".join(line.removeprefix(indent) for line in text.splitlines()) + "\n" for indent, text in found]
+
+
+def titled(language: str, marker: str) -> list[tuple[str, str, str]]:
+    """(page, file name, text) of every block whose first line names its file."""
+    found = []
+    for name in NAMES:
+        for text in blocks(name, language):
+            title = re.match(rf"{marker} (\S+)\n", text)
+            assert title, f"{name}: a {language} block does not begin with the name of its file:\n{text[:80]}"
+            found.append((name, title[1], text))
+    return found
+
+
+def told(error: object) -> str:
+    return str(error)[:300]
+
+
+# What the reference pages list ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_is_listed_with_its_default(name):
+    default = Settings.model_fields[name].default
+    shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+
+    row = {word: cells for cells in rows(read("docs/reference/settings.md")) for word in coded(cells[0])}
+
+    assert row[f"TOCSIN_{name.upper()}"][1] == ("not set" if shown is None else f"`{shown}`")
+
+
+def test_no_setting_is_listed_that_does_not_exist():
+    listed = {word for word in first_cells(read("docs/reference/settings.md")) if word.startswith("TOCSIN_")}
+
+    assert listed == {f"TOCSIN_{name.upper()}" for name in Settings.model_fields}
+
+
+def commands() -> dict[str, object]:
+    """Every command of the command line by its whole name."""
+    found: dict[str, object] = {}
+
+    def walk(command, name):
+        inner = getattr(command, "commands", None)
+        if inner is None or name == "tocsin":
+            found[name] = command
+        for word, child in (inner or {}).items():
+            walk(child, f"{name} {word}")
+
+    walk(typer.main.get_command(cli), "tocsin")
+    return found
+
+
+COMMANDS = commands()
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_and_option_is_on_the_page(name):
+    page = read("docs/reference/cli.md")
+    options = {
+        (word, max(param.opts, key=len)): param
+        for param in COMMANDS[name].params
+        if param.param_type_name == "option" and param.name != "help"
+        for word in [name]
+    }
+
+    listed = {
+        (" ".join(w for w in coded(cells[0])[0].split() if w.islower()), coded(cells[1])[0])
+        for cells in rows(chapter(page, "Options"))
+        if len(cells) > 2 and coded(cells[0]) and coded(cells[1])
+    }
+
+    assert name == "tocsin" or name in first_cells(page)
+    assert set(options) == {(word, option) for word, option in listed if word == name}
+
+
+def test_the_page_of_the_command_line_lists_no_command_that_does_not_exist():
+    listed = {word for word in first_cells(read("docs/reference/cli.md").split("## Options")[0]) if "tocsin" in word}
+
+    assert listed == set(COMMANDS) - {"tocsin"}
+
+
+@pytest.mark.parametrize("name", list(SHELVES.commands))
+def test_every_slash_command_is_listed_with_its_usage_and_its_other_words(name):
+    module = SHELVES.commands[name]
+    listed = {word: cells for cells in rows(read("docs/reference/commands.md")) for word in coded(cells[0])[:1]}
+
+    assert module.USAGE in listed, f"`{module.USAGE}` of /inc {name} is not in commands.md"
+    assert coded(listed[module.USAGE][2]) == list(getattr(module, "ALIASES", ()))
+
+
+def test_no_slash_command_is_listed_that_does_not_exist():
+    usages = {SHELVES.commands[name].USAGE for name in SHELVES.commands}
+    table = read("docs/reference/commands.md").split("## Buttons")[0]
+
+    assert {cells[0].strip("`") for cells in rows(table)[2:]} == usages
+
+
+def recorded() -> set[str]:
+    """The event kinds written out in the code: texts like `run.started` that go neither to the log nor to Slack."""
+    nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel"}
+    kind = re.compile(rf"(?:{'|'.join(nouns)})\.(?:[a-z]+_)*(?:[a-z]+ed|sent|nobody|unknown)")
+    found = set()
+    files = [ROOT / "bot/app.py", ROOT / "bot/cli.py"]
+    for folder in ("incidents", "runs", "postmortems"):
+        files += sorted((ROOT / "bot" / folder).glob("*.py"))
+    for file in files:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        logged = {
+            id(node.args[0])
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and node.args
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "log"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in logged:
+                found |= {node.value} if kind.fullmatch(node.value) else set()
+    return found
+
+
+def test_every_kind_of_event_is_listed_with_what_follows_from_it():
+    listed = {
+        word: cells[2]
+        for cells in rows(read("docs/reference/timeline-events.md"))
+        if len(cells) == 3
+        for word in coded(cells[0])[:1]
+    }
+    kinds = set(REACTIONS) | recorded()
+
+    assert len(recorded()) > 20
+    assert set(listed) == kinds
+    for kind in kinds:
+        follows = ", ".join(follow.__name__ for follow in REACTIONS.get(kind, ())) or "nothing"
+        assert listed[kind] == follows, f"after {kind} the page says {listed[kind]!r}"
+
+
+def test_every_work_that_follows_is_explained():
+    page = read("docs/reference/timeline-events.md")
+    work = {follow.__name__ for follows in REACTIONS.values() for follow in follows}
+
+    assert work <= set(coded(page[: page.index("## Incident")]))
+
+
+@pytest.mark.parametrize(
+    ("shelf", "page"),
+    [
+        ("sources", "docs/reference/alerts-api.md"),
+        ("exporters", "docs/reference/postmortem.md"),
+        ("pagers", "docs/configure.md"),
+    ],
+)
+def test_every_plugin_is_on_its_page(shelf, page):
+    for name in getattr(SHELVES, shelf):
+        assert f"`{name}`" in read(page), f"{shelf}/{name} is not in {page}"
+
+
+def keys(model) -> set[str]:
+    return {info.alias or name for name, info in model.model_fields.items()}
+
+
+@pytest.mark.parametrize("name", list(SHELVES.steps))
+def test_every_step_type_is_listed_with_its_keys_and_results(name):
+    text = chapter(read("docs/reference/steps.md"), name)
+    module = SHELVES.steps[name]
+
+    assert first_cells(text) == keys(module.Params)
+    results = text[text.index("\nResult") :]
+    assert set(module.RESULT) <= set(coded(results.split(".")[0]))
+
+
+def test_the_page_of_the_steps_lists_no_type_that_does_not_exist():
+    assert re.findall(r"^## (\w+)$", read("docs/reference/steps.md"), re.MULTILINE) == sorted(
+        SHELVES.steps, key=["exec", "http", "wait", "assert", "note"].index
+    )
+
+
+def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
+    listed = {coded(c[0])[0]: c[1] for c in rows(chapter(read("docs/configure.md"), "Slack")) if coded(c[0])}
+
+    assert listed == manifest.SCOPES
+
+
+@pytest.mark.parametrize(
+    ("title", "models"),
+    [
+        ("tocsin.yaml", [catalog.General]),
+        ("connections.yaml", [catalog._Connection]),
+        ("routes.yaml", [routing.Route, routing.Defaults]),
+        ("catalog.yaml", [catalog.Service]),
+    ],
+)
+def test_every_key_of_the_configuration_is_listed(title, models):
+    text = chapter(read("docs/configure.md"), title)
+
+    assert first_cells(text) == set().union(*map(keys, models)) | ({"defaults"} if title == "routes.yaml" else set())
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [("routes.yaml", routing.Routes), ("connections.yaml", catalog._Connections), ("catalog.yaml", catalog._Catalog)],
+)
+def test_every_key_of_a_whole_file_is_named(title, model):
+    assert keys(model) <= set(coded(chapter(read("docs/configure.md"), title)))
+
+
+@pytest.mark.parametrize("name", list(catalog.General.model_fields))
+def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
+    table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
+    listed = {word: cells[1] for cells in table for word in coded(cells[0])[:1]}
+    default = catalog.General.model_fields[name].default
+    shown = {"version": "", "announcement_channel": "none", "public_url": "none"}
+
+    assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
+
+
+def test_what_the_configuration_refuses_is_named():
+    assert set(catalog.LATER) <= set(coded(chapter(read("docs/configure.md"), "routes.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [
+        ("The file", runbooks.Runbook),
+        ("The file", runbooks.Offer),
+        ("The file", runbooks.Match),
+        ("Parameters", Param),
+        ("Steps", runbooks.Step),
+        ("Steps", runbooks.Retry),
+    ],
+)
+def test_every_key_of_a_runbook_is_named(title, model):
+    given_by_the_loader = {"sha256", "key", "type", "action"} if model in (runbooks.Runbook, runbooks.Step) else set()
+    named = {part for word in coded(chapter(read("docs/runbooks.md"), title)) for part in word.split(".")}
+
+    assert keys(model) - given_by_the_loader <= named
+
+
+def test_what_a_runbook_may_not_name_is_listed():
+    assert set(runbooks.DENIED) <= set(coded(chapter(read("docs/runbooks.md"), "Security")))
+
+
+# Examples ---------------------------------------------------------------------------------------------------------
+
+
+def typed() -> list[tuple[str, str]]:
+    """Every `tocsin …` line of a shell block."""
+    found = []
+    for name in NAMES:
+        for text in blocks(name, "sh"):
+            found += [(name, line.strip()) for line in text.splitlines() if re.match(r"\s*tocsin\b", line)]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), typed())
+def test_every_command_line_can_be_typed(page, line):
+    words = shlex.split(re.split(r" [|>#<] ?| && ", line)[0])[1:]
+    command, name = typer.main.get_command(cli), "tocsin"
+    while words and words[0] in getattr(command, "commands", {}):
+        name, command = f"{name} {words[0]}", command.commands[words.pop(0)]
+
+    assert name in COMMANDS
+    assert command.make_context(name, words) is not None
+
+
+# What needs no network, no database and no time is really run.
+SAFE = [
+    (page, line)
+    for page, line in typed()
+    if re.match(r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks lint)", line)
+]
+
+
+@pytest.mark.parametrize(("page", "line"), SAFE)
+def test_what_needs_nothing_works_as_written(page, line, logs_as_before):
+    words = shlex.split(line.split(" > ")[0])[1:]
+
+    with contextlib.chdir(ROOT):
+        done = CliRunner().invoke(cli, words)
+
+    assert done.exit_code == 0, done.output
+
+
+@pytest.fixture
+def logs_as_before():
+    """A command sets logging up for its whole process, and here the process is that of the tests."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
+
+
+def test_the_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    named = {
+        word for name in NAMES for text in blocks(name, "sh") for word in re.findall(r"^make (\w+)", text, re.MULTILINE)
+    }
+
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
+    token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
+    seen = set()
+    for number, (page, name, text) in enumerate(titled("yaml", "#")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / name).write_text(text)
+        seen.add(name)
+        try:
+            if name in (catalog.GENERAL, catalog.CONNECTIONS, catalog.CATALOG):
+                config = catalog.load(folder, token)
+                assert {c.source for c in config.connections.values()} <= set(SHELVES.sources)
+            elif name == catalog.ROUTES:
+                assert routing.load(folder / name).routes
+            elif name == "alertmanager.yml":
+                assert yaml.load(text, name).data["receivers"]
+            else:
+                runbooks.load(text, name, SHELVES.steps)
+        except UserError as error:
+            pytest.fail(f"{page}: {told(error)}")
+
+    assert {"tocsin.yaml", "connections.yaml", "routes.yaml", "catalog.yaml", "restart-worker.yaml"} <= seen
+
+
+def test_the_example_configuration_is_read():
+    config = catalog.load(ROOT / "config.example", {"ALERTMANAGER_TOKEN": "x" * 32})
+    routes = routing.load(ROOT / "config.example/routes.yaml")
+
+    assert config.connections
+    assert config.services
+    assert [route.name for route in routes.routes] == ["watchdog", "critical", "everything else"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_json_block_is_json(name):
+    for text in blocks(name, "json"):
+        assert json.loads(text)
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    """The examples of docs/adding.md, each on a shelf of its own, loaded as the bot loads its own."""
+    home = tmp_path_factory.mktemp("shelves")
+    examples = titled("python", "#")
+    for _, name, text in examples:
+        folder = home / ("docs_" + Path(name).parent.name)
+        folder.mkdir(exist_ok=True)
+        (folder / "__init__.py").touch()
+        (folder / Path(name).name).write_text(text)
+    sys.path.insert(0, str(home))
+    importlib.invalidate_caches()
+    must = {
+        "sources": ("parse",),
+        "steps": ("Params", "run", "EFFECT", "RESULT", "preview"),
+        "commands": ("USAGE", "run"),
+        "exporters": ("export", "SUFFIX", "MEDIA_TYPE"),
+    }
+    yield SimpleNamespace(
+        files=[name for _, name, _ in examples],
+        **{kind: Shelf(f"docs_{kind}", must_have=parts).load() for kind, parts in must.items()},
+    )
+    sys.path.remove(str(home))
+
+
+def test_the_examples_name_files_that_would_be_new(plugins):
+    assert len(plugins.files) == 4
+    for name in plugins.files:
+        assert not (ROOT / name).exists()
+        assert (ROOT / name).parent.is_dir()
+
+
+def test_the_example_source_reads_and_refuses(plugins):
+    parse = plugins.sources["uptime"].parse
+    body = {"check": "shop", "state": "down", "severity": "high", "changed_at": "2026-03-01T11:59:00Z"}
+
+    (down,) = parse(body, received_at=NOW)
+    (up,) = parse({**body, "state": "up"}, received_at=NOW)
+
+    assert (down.status, down.title, str(down.severity)) == (AlertStatus.FIRING, "shop is down", "high")
+    assert (up.status, up.fingerprint, up.ends_at is not None) == (AlertStatus.RESOLVED, down.fingerprint, True)
+    for wrong in ([], {}, {"check": "x"}, {"check": [], "state": "down"}, {"check": "x", "state": {}}):
+        with pytest.raises((PermanentError, TypeError)) as refused:
+            parse(wrong, received_at=NOW)
+        assert refused.type is PermanentError
+
+
+async def test_the_example_step_runs_and_fails_for_now(plugins, unused_port):
+    step = plugins.steps["port"]
+    context = StepContext(run_id="r", step_key="s", timeout=2, values={"params": {"port": unused_port}})
+
+    params = prepare(step, {"host": "127.0.0.1", "port": "{{ params.port }}"}, context)
+
+    assert step.preview(params).startswith("would ")
+    with pytest.raises(TemporaryError, match="does not answer"):
+        await step.run(context, params)
+
+
+async def test_the_example_step_tells_its_results(plugins, listening_port):
+    step = plugins.steps["port"]
+    context = StepContext(run_id="r", step_key="s", timeout=2)
+
+    result = await step.run(context, step.Params(host="127.0.0.1", port=listening_port))
+
+    assert result.ok
+    assert set(result.values) == set(step.RESULT)
+
+
+def test_the_example_step_can_stand_in_a_runbook(plugins):
+    text = "version: 1\nid: look\nname: Look\nowner: team\nsteps:\n  - port: {host: db1.example.com, port: 5432}\n"
+
+    assert "`port: {host: db1.example.com, port: 5432}`" in read("docs/adding.md")
+    assert runbooks.load(text, "look.yaml", plugins.steps).steps[0].type == "port"
+
+
+async def test_the_example_command_answers(plugins, sqlite_template, tmp_path):
+    shutil.copy(sqlite_template, tmp_path / "tocsin.db")
+    db = Database(f"sqlite:///{tmp_path / 'tocsin.db'}")
+    engine = Engine(db)
+    request = SimpleNamespace(id="r", name="roles", channel=None)
+    try:
+        async with engine.transaction() as tx:
+            incident = await lifecycle.declare(tx, react, title="Down", severity=Sev.SEV2, by="U1", now=NOW)
+            context = Context(
+                tx=tx, react=react, request=request, person=Person("U1"), now=NOW, library=Library()
+            )  # fmt: skip
+            before = await plugins.commands["roles"].run(context, "INC-1")
+            await roles.assign(tx, react, incident, RoleName.COMMANDER, "U1", by="U1", now=NOW)
+            after = await plugins.commands["roles"].run(context, "INC-1")
+    finally:
+        await engine.close()
+        await db.close()
+
+    assert before.text == "Nobody has a role in INC-1 yet."
+    assert after.text == "commander: <@U1>"
+
+
+def test_the_example_exporter_writes_and_lets_no_markup_through(plugins):
+    exporter = plugins.exporters["html"]
+
+    made = exporter.export(SimpleNamespace(text="# INC-1\n\n<script>alert(1)</script>"))
+
+    assert b"<h1>INC-1</h1>" in made
+    assert b"<script>" not in made
+
+
+@pytest.fixture
+def unused_port():
+    """A port where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def listening_port():
+    """A port that answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+# Links, the map, and what must not stand anywhere -------------------------------------------------------------------
+
+
+def anchor(heading: str) -> str:
+    """The anchor that Git hosts give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", fenceless(text))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_inside_leads_somewhere(name):
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8")))
+    for link in links:
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, place = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name}: {link} does not exist"
+        if place:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert place in map(anchor, headings), f"{name}: {link} has no such heading"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_every_page_can_be_reached_from_the_readme(page):
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        here = todo.pop()
+        seen.add(here)
+        for link in re.findall(r"\]\(([^)#\s]+\.md)", here.read_text(encoding="utf-8")):
+            target = (here.parent / link).resolve()
+            if target.exists() and target not in seen:
+                todo.append(target)
+
+    assert page in seen
+
+
+def test_the_files_named_in_the_text_exist():
+    # What a reader would add: placeholders and the examples of adding.md.
+    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|html)\b")
+    missing = [
+        f"{name}: {path}"
+        for name in NAMES
+        for path in re.findall(r"`((?:bot|tests|templates|runbooks|config\.example)/[\w./-]+)`", read(name))
+        if not new.search(path) and not (ROOT / path).exists()
+    ]
+
+    assert missing == []
+
+
+def test_the_map_of_the_tree_lists_the_packages_in_the_order_of_the_imports():
+    listed = [coded(cells[0])[0].rstrip("/") for cells in rows(chapter(read("README.md"), "Map of the tree"))[2:]]
+    there = {
+        path.stem
+        for path in (ROOT / "bot").iterdir()
+        if (path.is_dir() and (path / "__init__.py").exists()) or (path.suffix == ".py" and path.stem != "__init__")
+    }
+    contract = read("pyproject.toml").split("layers = [", 1)[1].split("]", 1)[0]
+    layers = [re.findall(r"[\w]+", line) for line in re.findall(r'"([^"]+)"', contract)]
+    depth = {name: level for level, names in enumerate(layers) for name in names}
+
+    assert set(listed) == there
+    assert [depth[name] for name in listed if name in depth] == sorted(depth[name] for name in listed if name in depth)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("*.md")), ids=lambda page: page.name)
+def test_a_decision_is_short_and_numbered(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+
+    assert len(lines) <= 25
+    assert lines[0].startswith(f"# {page.name[:4]}: ")
+
+
+def test_the_changelog_is_kept():
+    text = read("CHANGELOG.md")
+
+    assert re.search(r"^## \[\d+\.\d+\.\d+\] - (Unreleased|\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
+
+
+# In pieces, so that this file holds none of them.
+HOSTS = [
+    ("py", "pi.org"),
+    ("python", "hosted.org"),
+    ("npm", "js.org"),
+    ("npm", "js.com"),
+    ("yarn", "pkg.com"),
+    ("js", "delivr.net"),
+    ("un", "pkg.com"),
+    ("cdn", "js.com"),
+    ("crates", ".io"),
+    ("ruby", "gems.org"),
+    ("ana", "conda.org"),
+    ("proxy.go", "lang.org"),
+    ("maven.a", "pache.org"),
+    ("packag", "ist.org"),
+    ("docker", ".io"),
+    ("gh", "cr.io"),
+    ("qu", "ay.io"),
+]
+WORDS = [
+    ("/wo", "rk/"),
+    ("/ho", "me/user"),
+    ("anth", "ropic"),
+    ("cla", "ude"),
+    ("chat", "gpt"),
+    ("copi", "lot"),
+    ("open", "ai"),
+    ("language ", "model"),
+    ("artificial ", "intelligence"),
+]
+
+
+def texts() -> list[tuple[str, str]]:
+    """Every file that is, or would be, in the repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    files = [ROOT / name for name in listed.split("\0") if name]
+    return [
+        (str(file.relative_to(ROOT)), file.read_bytes().decode("utf-8", "replace")) for file in files if file.is_file()
+    ]
+
+
+def test_no_file_names_a_package_registry_or_the_place_where_it_was_made():
+    hosts = [rf"(?<!\w){re.escape(''.join(parts))}(?!\w)" for parts in HOSTS]
+    words = [re.escape("".join(parts)) for parts in WORDS]
+    pattern = re.compile("|".join([*hosts, *words]), re.IGNORECASE)
+
+    found = [f"{name}: {hit[0]}" for name, text in texts() for hit in pattern.finditer(text)]
+
+    assert found == []
