@@ -16,13 +16,15 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import jobs, migrations
 from bot.alerts import routing
+from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
 from bot.catalog.config import Config
-from bot.engine import Engine
+from bot.engine import Engine, Work
 from bot.incidents import timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import Intake
 from bot.incidents.opening import Opening
+from bot.incidents.staleness import Staleness
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -102,10 +104,8 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config = catalog.load(settings.config, environment)
-        self.routes = routing.load(settings.config / "routes.yaml")
+        self.config, self.routes = _configuration(settings.config, environment, self.shelves)
         self.library = Library.read(runbook_folder(settings.config, self.config), self.shelves.steps)
-        _known(self.config, self.shelves)
         self.db = Database(settings.database_url.get_secret_value())
         self.engine = Engine(
             self.db,
@@ -123,12 +123,12 @@ class Bot:
         bot_token, app_token = self.settings.slack_bot_token, self.settings.slack_app_token
         if bot_token is None or app_token is None:
             raise UserError(
-                "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the manifest "
-                "that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
+                "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the "
+                "manifest that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
             )
         await asyncio.to_thread(migrations.check, self.db)
-        for problem in self.library.problems:
-            log.warning("runbook.refused", problem=str(problem))
+        for problem in self.oddities():
+            log.warning("configuration.odd", problem=problem)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=100), timeout=aiohttp.ClientTimeout(total=30)
         )
@@ -138,6 +138,25 @@ class Bot:
         except BaseException:
             await self.stop()
             raise
+
+    def oddities(self) -> list[str]:
+        """What is most likely a mistake, though the bot can run with it."""
+        found = [str(problem) for problem in self.library.problems]
+        if not self.settings.config.is_dir():
+            found.append(
+                f"the folder {self.settings.config} (TOCSIN_CONFIG) does not exist: everything is at its default"
+            )
+        if not self.config.connections:
+            found.append("connections.yaml names no connection, so no alert can come in")
+        named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
+        named += [(f"catalog.yaml: service {name!r}", made.runbooks) for name, made in self.config.services.items()]
+        found += [
+            f"{where}: there is no runbook {runbook!r}"
+            for where, runbooks in named
+            for runbook in runbooks
+            if runbook not in self.library.runbooks
+        ]
+        return found
 
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
@@ -214,8 +233,8 @@ class Bot:
             await self.engine.close()
         if joined is not None:
             await joined.session.close()
+            log.info("bot.stopped")
         await self.db.close()
-        log.info("bot.stopped")
 
     def _join(self, session: aiohttp.ClientSession, bot_token: str, app_token: str) -> "_Joined":
         general = self.config.general
@@ -272,6 +291,7 @@ class Bot:
             ("run", interpreter.run),
             ("show_run", show.show),
             ("draft", share.draft),
+            ("sweep", Staleness(self.engine, react).sweep),
         ):
             self.engine.workflow(name, workflow)
         intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
@@ -280,7 +300,14 @@ class Bot:
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
 
-        clockwork = jobs.scheduler({"people.refresh": people.refresh, "channels.refresh": refresh_channels})
+        async def sweep_alerts() -> None:
+            now = self.clock()
+            async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
+                tx.enqueue(Work("sweep", f"sweep:{now:%Y%m%d%H}:{now.minute // 10}", (now.isoformat(),)))
+
+        clockwork = jobs.scheduler(
+            {"people.refresh": people.refresh, "channels.refresh": refresh_channels, "alerts.sweep": sweep_alerts}
+        )
         return _Joined(session, chat, people, inbox, intake, Socket(app, app_token, webclient), clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
@@ -360,7 +387,25 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in places if place.is_dir()), wanted)
 
 
-def _known(config: Config, found: Shelves) -> None:
+def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes]:
+    """Everything in the folder; UserError with all that is wrong in it, a line each."""
+    problems: list[str] = []
+    config, routes = Config(), Routes()
+    try:
+        config = catalog.load(folder, environment)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        routes = routing.load(folder / "routes.yaml")
+    except UserError as error:
+        problems.append(str(error))
+    problems += _unknown(config, found)
+    if problems:
+        raise UserError("\n".join(problems))
+    return config, routes
+
+
+def _unknown(config: Config, found: Shelves) -> list[str]:
     problems = [
         f"connections.yaml: {name}: there is no source {connection.source!r}; there is: {', '.join(found.sources)}"
         for name, connection in config.connections.items()
@@ -368,8 +413,7 @@ def _known(config: Config, found: Shelves) -> None:
     ]
     if config.general.pager not in found.pagers:
         problems.append(f"tocsin.yaml: there is no pager {config.general.pager!r}; there is: {', '.join(found.pagers)}")
-    if problems:
-        raise UserError("\n".join(problems))
+    return problems
 
 
 def _plain(settings: Settings) -> str | None:

@@ -100,7 +100,11 @@ async def _serve(bot: app.Bot) -> None:
 @cli.command()
 def migrate() -> None:
     """Create the database, or bring it to this program's version."""
-    version = migrations.migrate(_database())
+    db = _database()
+    try:
+        version = migrations.migrate(db)
+    except (sa.exc.OperationalError, OSError) as error:
+        fail(f"The database cannot be reached or made: {migrations.told(error)}")
     out(f"The database is at version {version}.")
 
 
@@ -110,11 +114,11 @@ def check() -> None:
     settings = Settings()
     bot = app.build(settings, environment())
     version = migrations.check(bot.db)
-    problems = bot.library.problems
-    for problem in problems:
-        say(str(problem))
-    if problems:
-        fail(f"{len(problems)} problems in runbooks; those files are left out. Mend them, then: tocsin check", code=1)
+    odd = bot.oddities()
+    for problem in odd:
+        say(problem)
+    if odd:
+        fail(f"{len(odd)} thing{'s' if len(odd) > 1 else ''} to look at; the bot would run all the same", code=1)
     out(
         f"Fine: database at version {version}, {len(bot.config.connections)} connections, "
         f"{len(bot.library.runbooks)} runbooks, pager {bot.config.general.pager!r}."
@@ -123,7 +127,9 @@ def check() -> None:
 
 @cli.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="port of the page and the API on 127.0.0.1; 0 picks a free one")] = 8090,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port of the page and the API on 127.0.0.1; 0 picks a free one")
+    ] = 8090,
 ) -> None:
     """Start only the Slack stand-in, and print the settings a bot needs to use it."""
     asyncio.run(_sandbox(port))
@@ -149,7 +155,9 @@ async def _sandbox(port: int) -> None:
 
 @cli.command()
 def demo(
-    port: Annotated[int, typer.Option(help="port of the page on 127.0.0.1; 0 picks a free one")] = 8090,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port of the page on 127.0.0.1; 0 picks a free one")
+    ] = 8090,
     folder: Annotated[Path, typer.Option("--dir", help="where the demo keeps its database and log")] = Path("var/demo"),
     story: Annotated[bool, typer.Option("--story", help="play a whole incident without a person, then end")] = False,
     out_: Annotated[Path, typer.Option("--out", help="where --story leaves its files")] = Path("out"),
@@ -286,7 +294,10 @@ async def _incident(session: Any, reference: str) -> Incident:
     found = re.fullmatch(r"(?:inc-|#)?(\d{1,9})", reference.strip(), re.IGNORECASE)
     if not found:
         raise UserError(f"{reference!r} is not an incident; write for example INC-1")
-    return await lifecycle.by_number(session, int(found[1]))
+    try:
+        return await lifecycle.by_number(session, int(found[1]))
+    except UserError:
+        raise UserError(f"There is no INC-{int(found[1])} in this database.") from None
 
 
 def _put(target: str, content: bytes) -> None:

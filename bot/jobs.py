@@ -1,4 +1,4 @@
-"""What happens by the clock in this process: nothing here has an effect on an incident."""
+"""What happens by the clock in this process; what has an effect on incidents is handed to the engine."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Job:
 JOBS = (
     Job("people.refresh", 3600, jitter=300),
     Job("channels.refresh", 10),
+    Job("alerts.sweep", 600, jitter=60),
 )
 
 

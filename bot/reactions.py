@@ -58,6 +58,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "incident.reopened": (refresh, notify),
     "alert.attached": (refresh,),
     "alert.resolved": (refresh,),
+    "alert.stale": (refresh,),
     "alerts.cleared": (notify,),
     "role.assigned": (refresh, notify),
     "severity.changed": (refresh, notify),
@@ -78,7 +79,6 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_failed": (show_run,),
     "run.step_skipped": (show_run,),
     "run.step_unknown": (show_run,),
-    "run.asked": (show_run,),
     "run.ended": (show_run,),
     "postmortem.requested": (draft,),
 }

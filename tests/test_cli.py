@@ -100,7 +100,13 @@ def test_good_runbooks_pass_and_bad_ones_are_named_by_line(tocsin, tmp_path):
     assert "bad.yaml:5:" in bad[1]
 
 
-def test_migrate_makes_a_database_that_check_accepts(tocsin):
+def test_migrate_makes_a_database_that_check_accepts(tocsin, tmp_path, monkeypatch):
+    (tmp_path / "config").mkdir()
+    put(
+        tmp_path / "config" / "connections.yaml",
+        "version: 1\nconnections:\n  a: {source: generic, token: {env: ALERTS_TOKEN}}\n",
+    )
+    monkeypatch.setenv("ALERTS_TOKEN", "0123456789abcdef")
     before = tocsin("check")
     made = tocsin("migrate")
     after = tocsin("check")
@@ -118,6 +124,29 @@ def test_check_names_every_mistake_in_the_configuration(tocsin, tmp_path):
     assert code == 2
     assert "tocsin.yaml:2" in err
     assert "pager" in err
+
+
+def test_check_says_what_is_most_likely_a_mistake(tocsin, tmp_path):
+    tocsin("migrate")
+    missing = tocsin("check")
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "routes.yaml", "version: 1\nroutes:\n  - {name: a, match: [], runbooks: [nonsuch]}\n")
+    dangling = tocsin("check")
+
+    assert (missing[0], dangling[0]) == (1, 1)
+    assert "TOCSIN_CONFIG" in missing[2]
+    assert "no runbook 'nonsuch'" in dangling[2]
+
+
+def test_check_names_the_mistakes_of_all_files_at_once(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", "version: 1\npager: nonsuch\n")
+    put(tmp_path / "config" / "routes.yaml", "version: 1\nroutez: []\n")
+    code, _, err = tocsin("check")
+
+    assert code == 2
+    assert "nonsuch" in err
+    assert "routes.yaml:2" in err
 
 
 def test_run_without_tokens_says_where_they_come_from(tocsin):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -63,11 +63,9 @@ class General(Strict):
     channel_prefix: str = Field(default="inc", pattern=r"^[a-z0-9][a-z0-9-]{0,19}$")
     pager: str = "log"
     public_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+[^\s]*$")
-    default_severity: Literal["SEV1", "SEV2", "SEV3", "SEV4", "SEV5"] = "SEV3"
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
-    exec_allow: tuple[str, ...] = ()
 
     @field_validator("private_networks")
     @classmethod

@@ -242,9 +242,7 @@ class Opening:
             await self._together([self._announce(incident_id), self._excuse(card)])
             await self._catch_up(incident_id)
             return
-        declarer = [incident.declared_by] if incident.declared_by else []
-        # Whom the operator has brought into every incident has no part in a private one.
-        people = list(dict.fromkeys([*declarer, *(() if incident.private else self.look.invite)]))
+        people = invited(incident, self.look.invite)
         link = bookmark(card.alerts)
         names = [TOPIC, CARD, PIN, *([INVITES] if people else []), *([BOOKMARK] if link else [])]
         found = await self.parts.begin(incident_id, names)
@@ -427,6 +425,13 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
         pages=list(await session.scalars(pages)),
         offers=offers(incident, alerts),
     )
+
+
+def invited(incident: Incident, usual: Sequence[str]) -> list[str]:
+    """Who is brought in. A person who declares a private incident decides alone who else hears of it."""
+    if incident.declared_by is None:
+        return list(dict.fromkeys(usual))
+    return list(dict.fromkeys([incident.declared_by, *(() if incident.private else usual)]))
 
 
 def channel_names(incident: Incident, prefix: str) -> list[str]:

@@ -84,7 +84,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """Something to read from; it locks out nobody. On SQLite it is a snapshot, on Postgres each query is by itself."""
+        """Something to read from that locks out nobody: a snapshot on SQLite, query by query on Postgres."""
         # On Postgres BEGIN and ROLLBACK would be two round trips around queries that need neither.
         options = {"tocsin_begin": "BEGIN"} if self.sqlite else {"isolation_level": "AUTOCOMMIT"}
         async with self.engine.connect() as plain:

@@ -74,9 +74,14 @@ def check(db: Database) -> str:
             raise UserError(f"The database is at version {found}, this program needs {head()}. Run: tocsin migrate")
         return found
     except sa.exc.OperationalError as error:
-        raise UserError(f"The database cannot be reached: {str(error.orig).splitlines()[0]}") from None
+        raise UserError(f"The database cannot be reached: {told(error)}") from None
     finally:
         engine.dispose()
+
+
+def told(error: Exception) -> str:
+    """The driver's own first line: it names host, port or file, and never a password."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def drift(db: Database) -> list[Any]:

@@ -216,7 +216,7 @@ class Journal:
         )
 
     async def _surely(self, write: Callable[[Tx], Awaitable[None]]) -> None:
-        wait = 0.5
+        wait = 0.2
         while True:
             try:
                 async with self.engine.transaction() as tx:

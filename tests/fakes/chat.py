@@ -45,8 +45,10 @@ class FakeChat:
         if self.faults[method] and (fault := self.faults[method].pop(0)) is not None:
             raise fault
 
-    def posted(self, channel: str = "C1") -> list[Posted]:
-        return list(self.messages[channel].values())
+    def posted(self, channel: str | None = None) -> list[Posted]:
+        """The messages of a channel, or of all."""
+        places = self.messages.values() if channel is None else [self.messages[channel]]
+        return [message for place in places for message in place.values()]
 
     async def create_channel(self, name: str, *, private: bool) -> Channel:
         self._called("create_channel")

@@ -69,6 +69,7 @@ class Bench:
         self.environment: dict[str, str] = {}
         self.clock = utc_now
         self.react = nothing_follows
+        self.book = f"book-{incident.number}"
 
     def plugin(self, name: str, *answers: Any, effect: str = "read") -> Plugin:
         made = Plugin(*answers, effect=effect)
@@ -87,9 +88,9 @@ class Bench:
             read_tries=Retry(attempts=3, delay="10ms"),
         )
 
-    def runbook(self, text: str, name: str = "book") -> Runbook:
-        head = f"version: 1\nid: {name}\nname: {name.title()}\nowner: team\n"
-        return load(head + text, f"{name}.yaml", self.steps)
+    def runbook(self, text: str) -> Runbook:
+        head = f"version: 1\nid: {self.book}\nname: Book\nowner: team\n"
+        return load(head + text, f"{self.book}.yaml", self.steps)
 
     async def start(
         self,
@@ -157,7 +158,7 @@ class Bench:
         told = []
         async with self.engine.db.read() as session:
             for table in ("run", "run_step", "timeline", "part", "request"):
-                told += [str(row) for row in await session.execute(sa.text(f"select * from {table}"))]  # noqa: S608
+                told += [str(row) for row in await session.execute(sa.text(f"select * from {table}"))]
         return "\n".join(told)
 
     async def change(self, run_id: str, **values: Any) -> None:
@@ -186,6 +187,14 @@ def processes(mark: str) -> list[int]:
             if mark.encode() in told and not zombie:
                 found.append(int(entry.name))
     return found
+
+
+@pytest.fixture
+async def database(shared_database_url: str) -> AsyncIterator[Database]:
+    """One database for the tests of a module; each has an incident and a runbook of its own."""
+    db = Database(shared_database_url)
+    yield db
+    await db.close()
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import col
 
 from bot.engine import Engine
 from bot.kit.clock import utc_now
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.runs import run as runs
-from bot.runs.model import Run, RunState, RunStep, StepState
+from bot.runs.model import RunState, StepState
 from bot.runs.step import StepResult
 from tests.runs.conftest import processes
 
@@ -315,6 +314,5 @@ async def test_a_promise_that_was_overtaken_does_nothing(bench, crash):
     await bench.interpreter().run(run_id, 1)
 
     assert write.calls == 1
-    async with bench.engine.db.read() as session:
-        assert await session.scalar(sa.select(col(Run.state)).where(col(Run.id) == run_id)) == RunState.QUEUED
-        assert await session.scalar(sa.select(sa.func.count()).select_from(RunStep)) == 1
+    assert (await bench.run(run_id)).state == RunState.QUEUED
+    assert len(await bench.rows(run_id)) == 1

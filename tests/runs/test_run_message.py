@@ -18,14 +18,23 @@ from bot.runs.show import Show
 from bot.runs.step import StepResult
 from bot.sandbox.blocks import CUMULATIVE, text_length, validate_blocks
 from bot.slack.views import run as views
+from tests.conftest import new_database
 from tests.fakes.chat import FakeChat
 from tests.runs.conftest import nothing_follows
+
+
+@pytest.fixture(scope="module", params=["sqlite"])
+def shared_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """These rules do not depend on the database; SQLite is the quicker one."""
+    return new_database(request, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture
 async def chat(bench):
     async with bench.engine.transaction() as tx:
-        await tx.session.execute(sa.update(Incident).where(col(Incident.id) == bench.incident.id).values(channel="C1"))
+        await tx.session.execute(
+            sa.update(Incident).where(col(Incident.id) == bench.incident.id).values(channel=bench.book)
+        )
     return FakeChat()
 
 
@@ -72,7 +81,7 @@ async def test_a_message_that_was_refused_at_first_appears_later(bench, chat, sh
 async def test_a_message_that_somebody_deleted_comes_back_with_its_buttons(bench, chat, show):
     run_id = await bench.start("steps:\n  - wait: {for: 0s}\n")
     await show.show(run_id)
-    chat.messages["C1"].clear()
+    chat.messages.clear()
     await bench.carry_out(run_id)
 
     await show.show(run_id)

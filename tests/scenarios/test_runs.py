@@ -33,9 +33,8 @@ steps:
         - -c
         - |
           import os, time
-          print("{HOSTILE}", os.environ["TOKEN"])
           for n in range(600):
-              print("tick", n); time.sleep(0.1)
+              print("tick", n, "{HOSTILE}", os.environ["TOKEN"]); time.sleep(0.1)
       env: {{TOKEN: '{{{{ secrets.LB_TOKEN }}}}'}}
 """
 CHANGE = """version: 1
@@ -118,10 +117,10 @@ async def test_a_run_from_its_button_to_its_end(stage: Stage):
     bob.enter(form, {"param.host": "web-2"})
     await asyncio.gather(bob.submit(form), bob.submit(form))
 
-    message = await sandbox.expect_message(channel.id, "tick 5", within=10)
+    message = await sandbox.expect_message(channel.id, "tick", within=10)
     assert "Run 1: Watch the service" in message.rendered
     assert "Look at web-2" in message.rendered
-    assert "[redacted]" in message.rendered or "tick" in message.rendered
+    assert "[redacted]" in message.rendered
     assert sum("Watch the service" in m.rendered for m in channel.messages if "Run " in m.rendered) == 1
 
     await alice.slash("/inc join", channel)

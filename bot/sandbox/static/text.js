@@ -1,7 +1,7 @@
 // mrkdwn, Markdown and rich text as DOM nodes. Nothing here ever parses HTML: text stays text.
 
 const EMOJI = {
-  rotating_light: "🚨", fire: "🔥", warning: "⚠️", bell: "🔔", no_bell: "🔕", white_check_mark: "✅", heavy_check_mark: "✔️",
+  crown: "👑", white_small_square: "▫️", heavy_minus_sign: "➖", rotating_light: "🚨", fire: "🔥", warning: "⚠️", bell: "🔔", no_bell: "🔕", white_check_mark: "✅", heavy_check_mark: "✔️",
   x: "❌", eyes: "👀", "+1": "👍", thumbsup: "👍", "-1": "👎", tada: "🎉", rocket: "🚀", memo: "📝", pushpin: "📌", link: "🔗",
   book: "📖", books: "📚", hourglass: "⌛", hourglass_flowing_sand: "⏳", stopwatch: "⏱️", alarm_clock: "⏰", clock3: "🕒",
   red_circle: "🔴", large_orange_circle: "🟠", orange_circle: "🟠", large_yellow_circle: "🟡", yellow_circle: "🟡",

@@ -1,0 +1,45 @@
+"""An alert nobody speaks of any more is neither firing nor resolved."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from bot.alerts.model import Alert, AlertRow, AlertStatus, Severity
+from bot.alerts.routing import Routes
+from bot.engine import Engine
+from bot.incidents import timeline
+from bot.incidents.intake import Incoming, Intake
+from bot.incidents.staleness import Staleness
+from bot.kit.clock import utc_now
+from bot.reactions import react
+
+
+async def test_after_a_day_of_silence_an_alert_is_stale_and_one_word_makes_it_firing_again(database):
+    now = utc_now()
+    engine = Engine(database)
+    clock = {"now": now}
+    intake = Intake(engine, react, Routes, lambda: clock["now"])
+    alert = Alert(AlertStatus.FIRING, "Disk is full", "f1", "f1", severity=Severity.CRITICAL, starts_at=now)
+
+    async def states() -> list[str]:
+        async with database.read() as session:
+            return list(await session.scalars(sa.select(AlertRow.state)))
+
+    await intake.accept(Incoming("c", "generic", b"{}", (alert,), now))
+    sweep = Staleness(engine, react).sweep
+    await sweep((now + timedelta(hours=23)).isoformat())
+    early = await states()
+    await sweep((now + timedelta(hours=25)).isoformat())
+    await sweep((now + timedelta(hours=26)).isoformat())
+    late = await states()
+    async with database.read() as session:
+        row = (await session.scalars(sa.select(AlertRow))).one()
+        events = await timeline.whole(session, row.incident_id or "")
+    clock["now"] = now + timedelta(hours=27)
+    await intake.accept(Incoming("c", "generic", b"{}", (alert,), clock["now"]))
+    again = await states()
+    await intake.stop()
+    await engine.close()
+
+    assert (early, late, again) == (["firing"], ["stale"], ["firing"])
+    assert [event.kind for event in events] == ["incident.opened", "alert.stale"]
