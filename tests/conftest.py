@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.kit import log
 from bot.kit.db import Database
 from bot.migrations import migrate
 from tests.postgres import Postgres, binaries, postgres
@@ -15,6 +16,12 @@ from tests.postgres import Postgres, binaries, postgres
 KINDS = ["sqlite"]
 if binaries() or os.environ.get("TOCSIN_TEST_ALL"):
     KINDS.append("postgres")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> None:
+    """Logs as in production: plain JSON. The default would draw tracebacks with every local variable, for seconds."""
+    log.configure(json=True)
 
 
 @pytest.fixture(scope="session")

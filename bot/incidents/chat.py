@@ -59,9 +59,10 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Notice:
-    """One line that something happened."""
+    """One line that something happened; *mark* is an emoji of ours before it."""
 
     text: str
+    mark: str = ""
 
 
 @dataclass(frozen=True)

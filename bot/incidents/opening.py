@@ -468,19 +468,19 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
         case "note.added":
             if event.data.get("kind") == "decision":
                 return Notice(event.text)
-            return Notice(f":memo: <@{event.actor}>: {event.text}") if event.actor != "bot" else None
+            return Notice(f"<@{event.actor}>: {event.text}", ":memo:") if event.actor != "bot" else None
         case "severity.changed":
-            return Notice(f":rotating_light: {event.text} (<@{event.actor}>)")
+            return Notice(f"{event.text} (<@{event.actor}>)", ":rotating_light:")
         case "status.changed":
-            return Notice(f":arrow_right: {event.text} (<@{event.actor}>)")
+            return Notice(f"{event.text} (<@{event.actor}>)", ":arrow_right:")
         case "role.assigned":
-            return Notice(f":crown: {event.text}")
+            return Notice(event.text, ":crown:")
         case "incident.reopened":
-            return Notice(f":leftwards_arrow_with_hook: {event.text} (<@{event.actor}>)")
+            return Notice(f"{event.text} (<@{event.actor}>)", ":leftwards_arrow_with_hook:")
         case "page.failed" | "page.nobody":
-            return Notice(f":warning: {event.text}")
+            return Notice(event.text, ":warning:")
         case "page.sent":
-            return Notice(f":pager: {event.text}")
+            return Notice(event.text, ":pager:")
         case "work.parked":
-            return Notice(f":warning: {event.text}")
+            return Notice(event.text, ":warning:")
     return None

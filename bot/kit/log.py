@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -21,6 +21,22 @@ def _mask(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if isinstance(value, str):
             event[key] = masked(value)
     return event
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to whatever stderr is at the moment."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        """Looked up anew for each line."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        raise AttributeError("stderr is not ours to replace")
 
 
 def configure(*, json: bool | None = None, level: int = logging.INFO) -> None:
@@ -41,7 +57,7 @@ def configure(*, json: bool | None = None, level: int = logging.INFO) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

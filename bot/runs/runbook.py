@@ -1,6 +1,7 @@
 """Runbooks: read from YAML, checked to the last expression before anybody can press their button."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -115,6 +116,11 @@ class Step(_Part):
     def title(self) -> str:
         """What people read; may hold `{{ }}`."""
         return self.name or self.id or self.type
+
+    @property
+    def heading(self) -> str:
+        """The same before anything is known that could fill it in."""
+        return re.sub(r"\{\{[^{}]{0,500}\}\}", "…", self.title)
 
 
 class Runbook(_Part):

@@ -63,7 +63,7 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: 
         )
 
     app = AsyncApp(
-        client=web,
+        client=AsyncWebClient(base_url=web.base_url, session=web.session, retry_handlers=[]),
         authorize=authorize,
         signing_secret=signing_secret,
         logger=logging.getLogger("bolt"),

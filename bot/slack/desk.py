@@ -210,7 +210,7 @@ class Desk:
             risk=runbook.risk,
             params=[{"name": name, **param.model_dump()} for name, param in runbook.params.items()],
             values=runbooks.prefill(runbook, incident, alerts),
-            steps=[step.title for step in runbook.steps],
+            steps=[step.heading for step in runbook.steps],
         )
 
 

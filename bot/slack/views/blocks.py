@@ -60,7 +60,7 @@ def cut(markup: str, limit: int) -> str:
 
 def link(url: str, text: str) -> str:
     """A link, if *url* is an http(s) address that is not too long, else the text alone."""
-    if not re.fullmatch(r"https?://[^\s<>|]{1,1200}", url):
+    if not re.fullmatch(r"https?://[^\s<>|]{1,1200}", url) or clean(url) != url:
         return safe(text, 300)
     return f"<{escaped(url)}|{safe(one_line(text), 300)}>"
 
@@ -88,7 +88,7 @@ def header(text: str) -> Block:
 def section(text: str, *, fields: Sequence[str] = (), accessory: Block | None = None) -> Block:
     """A paragraph of mrkdwn."""
     block: Block = {"type": "section"}
-    if text:
+    if text or not fields:
         block["text"] = mrkdwn(text)
     if fields:
         block["fields"] = [mrkdwn(cut(field, FIELD)) for field in fields[:10]]

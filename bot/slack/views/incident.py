@@ -96,7 +96,7 @@ def _suggestion(shown: Card) -> Drawn:
 
 def notice(noun: Notice) -> Drawn:
     """One line in the channel."""
-    text = people(noun.text)
+    text = f"{noun.mark} {people(noun.text)}".strip()
     return text, [section(text)]
 
 
@@ -133,7 +133,7 @@ def listing(incidents: Sequence[Incident], *, open_only: bool) -> Drawn:
     """Incidents, one to a line."""
     what = "open" if open_only else "recent"
     if not incidents:
-        text = f"There are no {what} incidents. `/inc declare <title>` opens one."
+        text = f"There are no {what} incidents. `/inc declare` opens one."
         return text, [section(text)]
     lines = [
         f"{MARK.get(i.severity, '')} *{i.reference}* {safe(i.title, 200)} · {i.severity} · {i.status}"
@@ -191,7 +191,7 @@ def _facts(noun: Card) -> list[str]:
 def _paging(noun: Card) -> str:
     page = noun.pages[-1]
     word = {"sent": ":pager: sent", "failed": ":x: failed", "nobody": ":warning: nobody was paged"}[page.outcome]
-    return f"{word} (by `{page.pager}`)"
+    return f"{word} (by {safe(page.pager, 50)})"
 
 
 def _alerts(noun: Card) -> str:

@@ -74,7 +74,7 @@ def _steps(noun: Shown) -> list[Block]:
 
 
 def _line(step: Step, row: RunStep | None, title: int, told: bool) -> str:
-    name = row.name if row else step.title
+    name = row.name if row else step.heading
     text = f"{STEP[StepState(row.state) if row else StepState.PENDING]} {safe(name, title)}"
     if row is None:
         return text
@@ -82,7 +82,7 @@ def _line(step: Step, row: RunStep | None, title: int, told: bool) -> str:
         text += f" · attempt {row.attempt}"
     if row.ended_at is not None and row.state != StepState.SKIPPED:
         text += f" · {duration_text(row.ended_at - row.started_at)}"
-    return text + (f"\n        _{safe(row.summary, 200)}_" if told and row.summary else "")
+    return text + (f"\n        ↳ {safe(row.summary, 200)}" if told and row.summary else "")
 
 
 def _last_output(noun: Shown) -> list[Block]:
