@@ -36,7 +36,7 @@ demo: $(STAMP)
 	@$(BIN)/tocsin demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

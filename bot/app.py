@@ -19,7 +19,7 @@ from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
 from bot.catalog.config import Config
-from bot.engine import Engine, Work
+from bot.engine import Engine, Retry, Work
 from bot.incidents import timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import Intake
@@ -85,6 +85,7 @@ class Tempo:
     listen_seconds: float = 1.0
     drain_seconds: float = 5.0
     messages_per_second: float = 1.0
+    retry_seconds: float = 0.5
 
 
 class Bot:
@@ -293,7 +294,7 @@ class Bot:
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react).sweep),
         ):
-            self.engine.workflow(name, workflow)
+            self.engine.workflow(name, workflow, Retry(first=self.tempo.retry_seconds))
         intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
         app = bolt(webclient, chat, inbox, signing_secret=_plain(self.settings))
 

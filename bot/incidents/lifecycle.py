@@ -109,13 +109,14 @@ async def declare(
     return incident
 
 
-async def accept(tx: Tx, react: React, incident: Incident, *, by: str, now: datetime) -> None:
+async def accept(tx: Tx, react: React, incident: Incident, *, by: str, now: datetime, text: str | None = None) -> None:
     """Yes, what the alert suggested is an incident."""
     if incident.status != Status.TRIAGE:
         raise UserError(f"{incident.reference} is already {_standing(incident)}.")
     incident.status = Status.INVESTIGATING
     incident.opened_at = now
-    await _changed(tx, react, incident, "incident.accepted", f"<@{by}> accepted {incident.reference}", by=by, now=now)
+    text = text or f"<@{by}> accepted {incident.reference}"
+    await _changed(tx, react, incident, "incident.accepted", text, by=by, now=now)
 
 
 async def decline(tx: Tx, react: React, incident: Incident, *, by: str, now: datetime) -> None:

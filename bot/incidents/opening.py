@@ -106,7 +106,9 @@ class Opening:
             async with self.engine.db.read() as session:  # the least that is needed: somebody waits for the channel
                 incident = await lifecycle.find(session, incident_id)
             if incident.status in NEVER_OPENED and incident.channel is None:
-                await self._together([self._announce(incident_id)])
+                asked = await self._announce(incident_id)
+                if incident.status == Status.TRIAGE and not asked:
+                    await self._unasked(incident_id)
                 return
             await self._channel(incident)
             await self._furnish(incident_id)
@@ -308,11 +310,20 @@ class Opening:
         await self._catch_up(incident_id)
         await self._tell_late(incident_id)
 
-    async def _announce(self, incident_id: str) -> None:
+    async def _unasked(self, incident_id: str) -> None:
+        """A question that nobody can see would let an alert lie for ever: it counts as answered with yes."""
+        async with self.engine.transaction() as tx:
+            incident = await lifecycle.find(tx.session, incident_id, lock=True)
+            if incident.status == Status.TRIAGE:
+                text = f"{incident.reference} opened: there is no place to ask whether it is an incident"
+                await lifecycle.accept(tx, self.react, incident, by="bot", now=self.clock(), text=text)
+
+    async def _announce(self, incident_id: str) -> bool:
+        """Post the announcement, or the question; whether it stands in the announcement channel."""
         card = await self._card(incident_id)
         incident = card.incident
         if incident.private or not self.look.announce or incident.kind != "standard":
-            return
+            return False
         part = (await self.parts.begin(incident_id, [ANNOUNCEMENT]))[ANNOUNCEMENT]
         key = f"{incident_id}:announcement"
         fresh = False
@@ -329,9 +340,10 @@ class Opening:
             ts = await self.chat.find_post(place, key, since=min(incident.detected_at, incident.opened_at))
             return {"channel": place, "ts": ts} if ts else None
 
-        await self.parts.make(part, make, find)
+        made = await self.parts.make(part, make, find)
         if fresh:
             await self.parts.shown(incident_id, ANNOUNCEMENT, incident.revision)
+        return made is not None
 
     async def _excuse(self, card: Card) -> None:
         """Without a channel, whoever declared the incident is told why: a private one is announced nowhere else."""

@@ -66,16 +66,25 @@ class Story:
         await self.scene.bot.alert(sample())
         sandbox = self.scene.sandbox
         room = self.channel = await sandbox.expect_channel("inc-1-*", within=20)
-        await sandbox.expect_message(room.id, "INC-1 ·", within=20)
+        await self._card()
         await sandbox.expect_message("#incidents", "INC-1", within=20)
         await sandbox.wait(lambda: room.pins and room.topic.value and room.bookmarks, 20, "pinned card, topic and link")
         return f"#{room.name}"
+
+    async def _card(self) -> Message:
+        """The message with the headline; the topic names the incident too."""
+        room = self.room
+        found = await self.scene.sandbox.wait(
+            lambda: next((message for message in room.messages if _is_card(message)), None), 20, "card"
+        )
+        assert isinstance(found, Message)  # noqa: S101 - for the reader and the type checker
+        return found
 
     async def take_command(self) -> str:
         """The first button of the card."""
         alice = self.scene.sandbox.actor("alice")
         await alice.join(self.room)
-        card = await self.scene.sandbox.expect_message(self.room.id, "INC-1 ·")
+        card = await self._card()
         await alice.click(card, "Take command")
         await self.scene.sandbox.expect_message(self.room.id, "is commander", within=10)
         return alice.name
@@ -83,7 +92,7 @@ class Story:
     async def start_runbook(self) -> str:
         """The runbook's button, and its form as the alert filled it in."""
         alice = self.scene.sandbox.actor("alice")
-        card = await self.scene.sandbox.expect_message(self.room.id, "INC-1 ·")
+        card = await self._card()
         await alice.click(card, "runbook.start:high-error-rate")
         form = await alice.modal(until=lambda view: "Loading" not in json.dumps(view.blocks))
         result = await alice.fill(form, **{"param.observe": "6s"})
@@ -164,7 +173,7 @@ class Story:
         for kind in ("incident.opened", "channel.opened", "run.started", "run.ended", "incident.resolved"):
             if kinds.count(kind) != 1:
                 raise UserError(f"{kind} is on the timeline {kinds.count(kind)} times")
-        cards = [m for m in self.room.messages if m.blocks and m.blocks[0].get("type") == "header"]
+        cards = [message for message in self.room.messages if _is_card(message)]
         runs = [m for m in self.room.messages if "Run 1:" in m.rendered]
         if (len(cards), len(runs)) != (1, 1):
             raise UserError(f"{len(cards)} cards and {len(runs)} messages of the run instead of one each")
@@ -187,6 +196,10 @@ async def story(manifest: Mapping[str, Any], out: Path, say: Say) -> None:
             text = transcript(made)
             await asyncio.to_thread((out / "transcript.md").write_text, text, encoding="utf-8")
     say(f"All of it happened. See {out}/transcript.md, timeline.json, postmortem.md and tocsin.db")
+
+
+def _is_card(message: Message) -> bool:
+    return bool(message.blocks) and message.blocks[0].get("type") == "header"
 
 
 def _seen(message: Message) -> str:

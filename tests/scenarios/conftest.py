@@ -26,7 +26,14 @@ from bot.settings import Settings
 from bot.slack import manifest
 
 TOKEN = "a-token-of-the-tests-0123456789"
-QUICK = Tempo(lease_seconds=3, poll_seconds=0.5, listen_seconds=0.1, drain_seconds=2, messages_per_second=50)
+QUICK = Tempo(
+    lease_seconds=3,
+    poll_seconds=0.5,
+    listen_seconds=0.1,
+    drain_seconds=2,
+    messages_per_second=50,
+    retry_seconds=0.05,
+)
 
 CONFIG = {
     "tocsin.yaml": "version: 1\nannouncement_channel: incidents\npager: log\n",

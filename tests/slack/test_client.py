@@ -45,9 +45,9 @@ async def test_a_429_is_waited_out_for_its_own_method_and_for_no_other(sandbox: 
     started = time.monotonic()
     topic = asyncio.ensure_future(chat.set_topic(channel.id, "one"))
     await chat.post(channel.id, Notice("meanwhile"), key="k")
-    assert time.monotonic() - started < 0.8
+    assert not topic.done()
     await topic
-    assert 0.95 < time.monotonic() - started < 2.5
+    assert time.monotonic() - started > 0.95
     assert sandbox.workspace.channels[channel.id].topic.value == "one"
 
     sandbox.faults.add("conversations.setTopic", "429", retry_after=120)
@@ -145,13 +145,21 @@ async def test_a_missing_announcement_channel_is_named_and_a_new_one_is_taken(sa
 
 
 async def test_messages_to_one_channel_are_paced_and_to_others_are_not():
-    pace = Pace(rate=20, burst=3)
-    started = time.monotonic()
-    await asyncio.gather(*(pace.wait("C1") for _ in range(3)), *(pace.wait(f"D{n}") for n in range(2000)))
-    assert time.monotonic() - started < 0.2
-    await asyncio.gather(*(pace.wait("C1") for _ in range(6)))
-    assert time.monotonic() - started > 0.2
-    await asyncio.sleep(0.4)
+    pace = Pace(rate=0.01, burst=3)  # a turn every hundred seconds: what is not free now does not come in this test
+    one = [asyncio.ensure_future(pace.wait("C1")) for _ in range(6)]
+    others = [asyncio.ensure_future(pace.wait(f"D{n}")) for n in range(50)]
+    await asyncio.gather(*others, *one[:3])
+
+    assert [wait.done() for wait in one] == [True] * 3 + [False] * 3
+    for wait in one:
+        wait.cancel()
+    await asyncio.gather(*one, return_exceptions=True)
+
+
+async def test_channels_that_were_quiet_for_long_are_forgotten():
+    pace = Pace(rate=1000, burst=3)
+    await asyncio.gather(*(pace.wait(f"D{n}") for n in range(2000)))
+    await asyncio.sleep(0.05)
     await pace.wait("C2")
 
     assert len(pace._free) < 1100
