@@ -33,8 +33,8 @@ from bot.kit.tasks import spawn
 from bot.postmortems.share import Share
 from bot.reactions import react
 from bot.runs import run as runs
+from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
-from bot.runs.library import Library
 from bot.runs.model import ENDED, RunState
 from bot.runs.show import Show
 from bot.settings import Settings
@@ -106,7 +106,7 @@ class Bot:
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
         self.config, self.routes = _configuration(settings.config, environment, self.shelves)
-        self.library = Library.read(runbook_folder(settings.config, self.config), self.shelves.steps)
+        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.db = Database(settings.database_url.get_secret_value())
         self.engine = Engine(
             self.db,
@@ -142,7 +142,7 @@ class Bot:
 
     def oddities(self) -> list[str]:
         """What is most likely a mistake, though the bot can run with it."""
-        found = [str(problem) for problem in self.library.problems]
+        found = [str(problem) for problem in self.books.problems]
         if not self.settings.config.is_dir():
             found.append(
                 f"the folder {self.settings.config} (TOCSIN_CONFIG) does not exist: everything is at its default"
@@ -155,7 +155,7 @@ class Bot:
             f"{where}: there is no runbook {runbook!r}"
             for where, runbooks in named
             for runbook in runbooks
-            if runbook not in self.library.runbooks
+            if runbook not in self.books.runbooks
         ]
         return found
 
@@ -173,7 +173,7 @@ class Bot:
             "bot.started",
             port=self.port,
             database="sqlite" if self.db.sqlite else "postgres",
-            runbooks=len(self.library.runbooks),
+            runbooks=len(self.books.runbooks),
             connections=len(self.config.connections),
         )
 
@@ -257,7 +257,7 @@ class Bot:
             people,
             self.shelves.commands,
             self.shelves.actions,
-            self.library,
+            self.books,
             self.clock,
             fill=desk.fill,
         )
@@ -274,7 +274,7 @@ class Bot:
             chat,
             self.shelves.pagers[general.pager],
             look,
-            self.library.offers,
+            self.books.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
         )

@@ -121,7 +121,7 @@ def check() -> None:
         fail(f"{len(odd)} thing{'s' if len(odd) > 1 else ''} to look at; the bot would run all the same", code=1)
     out(
         f"Fine: database at version {version}, {len(bot.config.connections)} connections, "
-        f"{len(bot.library.runbooks)} runbooks, pager {bot.config.general.pager!r}."
+        f"{len(bot.books.runbooks)} runbooks, pager {bot.config.general.pager!r}."
     )
 
 

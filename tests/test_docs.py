@@ -36,7 +36,7 @@ from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.reactions import REACTIONS, react
 from bot.runs import runbook as runbooks
-from bot.runs.library import Library
+from bot.runs.books import Books
 from bot.runs.params import Param
 from bot.runs.step import StepContext, prepare
 from bot.settings import Settings
@@ -517,7 +517,7 @@ async def test_the_example_command_answers(plugins, sqlite_template, tmp_path):
         async with engine.transaction() as tx:
             incident = await lifecycle.declare(tx, react, title="Down", severity=Sev.SEV2, by="U1", now=NOW)
             context = Context(
-                tx=tx, react=react, request=request, person=Person("U1"), now=NOW, library=Library()
+                tx=tx, react=react, request=request, person=Person("U1"), now=NOW, books=Books()
             )  # fmt: skip
             before = await plugins.commands["roles"].run(context, "INC-1")
             await roles.assign(tx, react, incident, RoleName.COMMANDER, "U1", by="U1", now=NOW)

@@ -28,9 +28,9 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
 from bot.runs import process
+from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import ExpressionError, evaluate, render
 from bot.runs.journal import OUTPUT, SUMMARY, Journal, Lost, Opened, Outcome, paused, tried_since
-from bot.runs.library import alert_values, incident_values
 from bot.runs.model import Run, RunState, RunStep, StepState
 from bot.runs.redact import Redactor
 from bot.runs.runbook import Retry, Runbook, Step

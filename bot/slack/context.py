@@ -13,7 +13,7 @@ from bot.incidents.model import Incident, Request, Sev
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
-from bot.runs.library import Library
+from bot.runs.books import Books
 from bot.slack.views.blocks import Block
 
 _REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
@@ -42,7 +42,7 @@ class Asked:
     person: str
     channel: str | None
     incident_id: str | None
-    library: Library
+    books: Books
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
 
@@ -56,7 +56,7 @@ class Context:
     request: Request
     person: Person
     now: datetime
-    library: Library
+    books: Books
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
     name: Callable[[str], str] = str

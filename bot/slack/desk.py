@@ -18,7 +18,7 @@ from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
 from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
-from bot.runs import library as runbooks
+from bot.runs import books
 from bot.slack.client import SlackChat
 from bot.slack.context import Context, Reply
 from bot.slack.inbox import SPEAKS, Inbox, carrying
@@ -96,7 +96,7 @@ class Desk:
                 request=request,
                 person=person,
                 now=self.clock(),
-                library=inbox.library,
+                books=inbox.books,
                 guide=inbox.guide,
                 word=inbox.word,
                 name=self.people.name,
@@ -195,7 +195,7 @@ class Desk:
         return views.here(incident)
 
     async def _form(self, about: Mapping[str, str]) -> dict[str, Any]:
-        runbook = self._inbox.library.find(about["runbook"])
+        runbook = self._inbox.books.find(about["runbook"])
         async with self.engine.db.read() as session:
             incident = await lifecycle.find(session, about["incident"])
             alerts = await lifecycle.alerts(session, incident.id)
@@ -209,7 +209,7 @@ class Desk:
             description=runbook.description,
             risk=runbook.risk,
             params=[{"name": name, **param.model_dump()} for name, param in runbook.params.items()],
-            values=runbooks.prefill(runbook, incident, alerts),
+            values=books.prefill(runbook, incident, alerts),
             steps=[step.heading for step in runbook.steps],
         )
 

@@ -29,7 +29,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clean, nearest
 from bot.runs import params
-from bot.runs.library import Library
+from bot.runs.books import Books
 from bot.slack import ids
 from bot.slack.client import SlackChat
 from bot.slack.context import Asked, Form, words
@@ -63,7 +63,7 @@ class Inbox:
     people: People
     commands: Shelf
     actions: Shelf
-    library: Library
+    books: Books
     clock: Clock
     fill: Fill
     word: str = "/inc"
@@ -198,7 +198,7 @@ class Inbox:
 
     def _asked(self, person: str, channel: str | None) -> Asked:
         found = self.channels.get(channel) if channel else None
-        return Asked(person, channel, found, self.library, self.guide, self.word)
+        return Asked(person, channel, found, self.books, self.guide, self.word)
 
     def _refusal(self, asked: Asked) -> str | None:
         return access.refusal(self.people.recall(asked.person))
@@ -220,7 +220,7 @@ class Inbox:
         return self._wrong_run(about, values) if form == ids.RUN_FORM else {}
 
     def _wrong_run(self, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
-        runbook = self.library.runbooks.get(str(about.get("runbook")))
+        runbook = self.books.runbooks.get(str(about.get("runbook")))
         if runbook is None:
             return {"mode": "This runbook does not exist any more."}
         if runbook.sha256 != about.get("sha256"):

@@ -23,7 +23,7 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
     """The form was sent: start the run."""
     about, values = form["about"], form["values"]
     incident = await context.incident(about["incident"])
-    runbook = context.library.find(about["runbook"])
+    runbook = context.books.find(about["runbook"])
     if runbook.sha256 != about["sha256"]:
         raise UserError(f"{runbook.name} was changed since the form was opened. Press its button again.")
     run = await runs.start(

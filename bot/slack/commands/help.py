@@ -28,4 +28,4 @@ def answer(asked: Asked, text: str) -> Reply:
 
 async def run(context: Context, text: str) -> Reply:
     """The same for whoever asks the slow way."""
-    return answer(Asked(context.person.id, context.channel, None, context.library, context.guide, context.word), text)
+    return answer(Asked(context.person.id, context.channel, None, context.books, context.guide, context.word), text)

@@ -13,7 +13,7 @@ ALIASES = ("runbooks", "run")
 def form(asked: Asked, text: str) -> Form | None:
     """The form of a runbook that is named in full, in an incident's channel."""
     name = _name(text)
-    if asked.incident_id is None or name not in asked.library.runbooks:
+    if asked.incident_id is None or name not in asked.books.runbooks:
         return None
     return Form(forms.loading("Run a runbook"), {"incident": asked.incident_id, "runbook": name})
 
@@ -25,9 +25,9 @@ async def run(context: Context, text: str) -> Reply:
         raise UserError(f"{incident.reference} is not open any more, so nothing is run for it.")
     name = _name(rest)
     if name:
-        context.library.find(name)
-    fitting = context.library.offers(incident, await lifecycle.alerts(context.tx.session, incident.id))
-    every = [*fitting, *(offer for offer in context.library.all() if offer not in fitting)]
+        context.books.find(name)
+    fitting = context.books.offers(incident, await lifecycle.alerts(context.tx.session, incident.id))
+    every = [*fitting, *(offer for offer in context.books.all() if offer not in fitting)]
     shown = [offer for offer in every if offer.runbook == name] if name else every
     return Reply(*views.offers(incident, shown))
 

@@ -18,14 +18,14 @@ OFFERED = 5
 
 
 @dataclass(frozen=True)
-class Library:
+class Books:
     """What the runbook folder held when the bot started."""
 
     runbooks: Mapping[str, Runbook] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
 
     @classmethod
-    def read(cls, folder: Path, steps: Shelf) -> "Library":
+    def read(cls, folder: Path, steps: Shelf) -> "Books":
         """Every good runbook of *folder*; what is wrong with the others is kept as problems."""
         found, problems = load_folder(folder, steps)
         return cls({runbook.id: runbook for runbook in found if runbook.enabled}, problems)
