@@ -49,6 +49,12 @@ def draw(message: Message) -> tuple[str, list[Block]]:
     return text, blocks
 
 
+def brief(record: logging.LogRecord) -> bool:
+    """One line for each fault of the connection: the SDK adds a page of traceback to every try while Slack is away."""
+    record.exc_info = record.exc_text = None
+    return True
+
+
 def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: str | None) -> AsyncApp:
     """Bolt with one listener of each kind; what was meant is looked up in our own tables."""
 
@@ -62,11 +68,13 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: 
             bot_user_id=me.get("user_id"),
         )
 
+    speaker = logging.getLogger("bolt")
+    speaker.addFilter(brief)
     app = AsyncApp(
         client=AsyncWebClient(base_url=web.base_url, session=web.session, retry_handlers=[]),
         authorize=authorize,
         signing_secret=signing_secret,
-        logger=logging.getLogger("bolt"),
+        logger=speaker,
         raise_error_for_unhandled_request=True,  # so that these end in `failed`, acknowledged, like everything else
     )
 

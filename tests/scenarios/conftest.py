@@ -93,12 +93,13 @@ class Stage:
 
     async def quiet(self, still: float = 0.25, within: float = 15.0) -> None:
         """Wait until the bot has had nothing to do and nothing to say for *still* seconds."""
-        deadline, calm, seen = time.monotonic() + within, time.monotonic(), -1
-        while time.monotonic() - calm < still:
+        # Looks are counted, not seconds: on a busy machine a quarter of a second may pass between two of them.
+        deadline, calm, seen = time.monotonic() + within, 0, -1
+        while calm < still / 0.02:
             assert time.monotonic() < deadline, "the bot does not come to rest"
             calls = len(self.sandbox.workspace.calls)
-            if calls != seen or not await self.idle():
-                calm, seen = time.monotonic(), calls
+            resting = calls == seen and await self.idle()
+            calm, seen = calm + 1 if resting else 0, calls
             await asyncio.sleep(0.02)
 
     async def idle(self) -> bool:
