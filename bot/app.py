@@ -20,7 +20,7 @@ from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
 from bot.catalog.config import Config
 from bot.engine import Engine, Retry, Work
-from bot.incidents import timeline
+from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import Intake
 from bot.incidents.opening import Opening
@@ -184,15 +184,18 @@ class Bot:
             try:
                 if not joined.chat.identity:
                     await joined.chat.hello()
-                await joined.people.refresh()
                 await joined.socket.start()
                 log.info("slack.connected", team=joined.chat.identity.get("team_id"))
-                return
+                break
             except (BotError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 told = str(error) if isinstance(error, BotError) else type(error).__name__
                 log.warning("slack.not_connected", reason=told, wait_seconds=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 60.0)
+        try:
+            await joined.people.refresh()  # whoever is not known yet is asked for one by one
+        except BotError as error:
+            log.warning("people.not_refreshed", reason=str(error))
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
@@ -339,6 +342,8 @@ class Bot:
         elif workflow in ("open", "page", "draft"):
             what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
             async with self.engine.transaction() as tx:
+                if workflow == "open":
+                    await parts.give_up(tx, args[0], why)
                 await timeline.record(
                     tx,
                     react,

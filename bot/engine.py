@@ -29,7 +29,7 @@ import structlog
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 from dbos._core import execute_dequeued_workflow
 from dbos._dbos import _get_dbos_instance
-from dbos._utils import GlobalParams
+from dbos._utils import INTERNAL_QUEUE_NAME, GlobalParams
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
@@ -126,9 +126,11 @@ class Engine:
         self._lock: IO[str] | None = None
         self._lease: asyncio.Task[None] | None = None
         self._queues: dict[str, Any] = {}
-        self._poking: set[tuple[str, str | None]] = set()
-        self._again: set[tuple[str, str | None]] = set()
+        self._poking: set[tuple[str | None, str | None]] = set()
+        self._again: set[tuple[str | None, str | None]] = set()
         self._running: set[asyncio.Task[Any]] = set()
+        self._doing: set[str] = set()
+        self._idle: set[str] = set()
         self.serving = False
         self.last_beat: float | None = None
         # How far the database's clock is ahead of this machine's.
@@ -248,25 +250,29 @@ class Engine:
 
     def poke(self, work: Iterable[Work]) -> None:
         """Start what was just committed without waiting for the poll."""
-        if not self.serving:
-            return
-        for key in {
+        self._nudge(
             (item.queue, (item.partition or item.id) if item.queue == RUNS else None)
             for item in work
             if not item.delay_seconds
-        }:
+        )
+
+    def _nudge(self, keys: Iterable[tuple[str | None, str | None]]) -> None:
+        """Look for work in these queues (and partitions) now."""
+        if not self.serving:
+            return
+        for key in {(queue, partition) for queue, partition in keys if queue in self._queues}:
             if key in self._poking:
                 self._again.add(key)
             else:
                 self._poking.add(key)
                 spawn(self._poke(*key), name="engine.poke")
 
-    async def _poke(self, queue: str, partition: str | None) -> None:
+    async def _poke(self, queue: str | None, partition: str | None) -> None:
         key = (queue, partition)
         try:
             while self.serving:
                 self._again.discard(key)
-                await asyncio.to_thread(self._dequeue, queue, partition)
+                await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
                 if key not in self._again:
                     break
         except sa.exc.SQLAlchemyError as error:
@@ -287,8 +293,12 @@ class Engine:
             0,
             owner_xid=owner,
         )
-        for status in dbos._sys_db.get_workflow_statuses(ids):
-            execute_dequeued_workflow(dbos, status, owner)
+        for workflow_id in ids:
+            try:
+                for status in dbos._sys_db.get_workflow_statuses([workflow_id]):
+                    execute_dequeued_workflow(dbos, status, owner)
+            except sa.exc.SQLAlchemyError as error:  # claimed and not begun: `_find_orphans` finds it
+                log.warning("engine.not_begun", workflow=workflow_id, reason=str(error.__cause__ or error))
 
     # -- doing --------------------------------------------------------------------------------------------------
 
@@ -298,9 +308,11 @@ class Engine:
         async def guarded(*args: Any) -> None:
             workflow_id = DBOS.workflow_id or name
             task = asyncio.current_task()
+            self._doing.add(workflow_id)
             if task is not None:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
+                task.add_done_callback(lambda _: self._doing.discard(workflow_id))
             # The context of whoever happened to poke is not this work's.
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(workflow=workflow_id)
@@ -329,8 +341,14 @@ class Engine:
             exc_info=None if isinstance(error, PermanentError | UserError) else error,
             reason=reason(error),
         )
-        if self._parked:
-            await self._parked(name, workflow_id, args, reason(error))
+        while self._parked:
+            try:
+                await self._parked(name, workflow_id, args, reason(error))
+                return
+            except Exception as trouble:
+                if not unavailable(trouble):
+                    raise
+                await asyncio.sleep(5)  # giving up without telling anybody would leave it looking alive
 
     # -- the lease ----------------------------------------------------------------------------------------------
 
@@ -353,11 +371,25 @@ class Engine:
             try:
                 await self._beat()
                 await self._take_over()
-            except sa.exc.SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - without a lease the others take over what still runs here
                 log.warning("engine.lease_failed", reason=str(error.__cause__ or error))
+
+    async def _find_orphans(self, mine: set[str]) -> list[str]:
+        """Work claimed by this process and not begun: the database went away in between. Nobody else would look."""
+        idle = mine - self._doing
+        orphans = sorted(idle & self._idle)  # seen at two beats, so not merely about to begin
+        for workflow_id in orphans:
+            found = _get_dbos_instance()._sys_db
+            await asyncio.to_thread(found.reenqueue_for_recovery, workflow_id, [self.executor_id], INTERNAL_QUEUE_NAME)
+            log.warning("engine.orphan_found", workflow=workflow_id)
+        self._idle = idle
+        return orphans
 
     async def _take_over(self, *, everyone_else_is_dead: bool = False) -> None:
         pending = await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+        where = {item.workflow_id: (item.queue_name, item.queue_partition_key) for item in pending}
+        mine = {item.workflow_id for item in pending if item.executor_id == self.executor_id}
+        self._nudge([where[found] for found in await self._find_orphans(mine)])
         owners = {item.executor_id for item in pending} - {self.executor_id}
         if not owners:
             return
@@ -371,6 +403,7 @@ class Engine:
             # Private name of DBOS 3.4; the public way round is resume_workflow_async, which forgets attempts.
             taken = await asyncio.to_thread(DBOS._recover_pending_workflows, dead)
             log.warning("engine.took_over", workflows=len(taken), executors=dead)
+            self._nudge(where[item.workflow_id] for item in taken)
 
     def lease_age(self) -> float | None:
         """Seconds since this process last renewed its lease; None before the first time."""

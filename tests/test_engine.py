@@ -7,8 +7,9 @@ import time
 
 import pytest
 import sqlalchemy as sa
+from dbos._dbos import _get_dbos_instance
 
-from bot.engine import MAIN, RUNS, Engine, Retry, Work
+from bot.engine import MAIN, RUNS, VERSION, Engine, ExecutorLease, Retry, Work
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.ids import new_id
@@ -233,3 +234,37 @@ def test_ids_sort_by_the_time_they_were_made():
 
     assert ids == sorted(ids)
     assert len(set(ids)) == 3
+
+
+async def test_work_that_was_claimed_and_not_begun_is_found_again(database, diary):
+    engine = Engine(database, lease_seconds=0.6, listen_seconds=0.1, poll_seconds=60)
+    engine.workflow("note", diary.note)
+    await engine.start()
+    try:
+        engine.serving = False  # no poke
+        async with engine.transaction() as tx:
+            tx.enqueue(Work("note", "note:claimed", ("claimed",)))
+        engine.serving = True
+        system = _get_dbos_instance()._sys_db
+        claimed, _ = await asyncio.to_thread(
+            system.start_queued_workflows, engine._queues[MAIN], engine.executor_id, VERSION, None, 0, owner_xid="x"
+        )
+        await diary.until(1)
+    finally:
+        await engine.stop(drain_seconds=0)
+
+    assert claimed == ["note:claimed"]
+    assert diary.names() == ["claimed"]
+
+
+async def test_what_a_statement_was_given_stays_out_of_its_error(database):
+    async def twice() -> None:
+        async with database.write() as session:
+            for _ in range(2):
+                await session.execute(sa.insert(ExecutorLease).values(executor_id="hunter2-SECRET", beat=0))
+
+    with pytest.raises(sa.exc.IntegrityError) as error:
+        await twice()
+
+    assert "parameters" in str(error.value)
+    assert "[parameters: ('hunter2" not in str(error.value)

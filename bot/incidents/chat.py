@@ -39,6 +39,7 @@ class Card:
     roles: Sequence[Role] = ()
     alerts: Sequence[AlertRow] = ()
     firing: int = 0
+    silent: int = 0
     total: int = 0
     failed: Sequence[Part] = ()
     pages: Sequence[Page] = ()

@@ -240,6 +240,20 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
         waiting.answer.set_exception(error)
 
 
+async def alone(connection: AsyncConnection) -> None:
+    """Whoever changes many alerts at once does so one after the other, until the commit; else they would deadlock."""
+    if connection.dialect.name == "sqlite":
+        return  # it began with BEGIN IMMEDIATE
+    # A process that hangs in here must not stop the others: the server ends its transaction.
+    await connection.execute(
+        sa.text(
+            "select set_config('lock_timeout', '10s', true), "
+            "set_config('idle_in_transaction_session_timeout', '15s', true)"
+        )
+    )
+    await connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
+
+
 @dataclass
 class _Transaction:
     """What one transaction knows and is going to write, in the order in which it happens."""
@@ -258,7 +272,7 @@ class _Transaction:
     stale: set[str] = field(default_factory=set)
 
     async def run(self, batch: list[_Waiting]) -> list[Receipt]:
-        await self._alone()
+        await alone(self.connection)
         await self._look_up({(w.incoming.connection, a.fingerprint) for w in batch for a in w.incoming.alerts})
         cases = [self._judge(waiting, alert) for waiting in batch for alert in waiting.incoming.alerts]
         await self._place([case for case in cases if case.decision.outcome in (Outcome.NEW, Outcome.NEW_EPISODE)])
@@ -278,18 +292,6 @@ class _Transaction:
         return receipts
 
     # What is known ------------------------------------------------------------------------------------------------
-
-    async def _alone(self) -> None:
-        if self.connection.dialect.name == "sqlite":
-            return  # it began with BEGIN IMMEDIATE
-        # A process that hangs in here must not stop the others: the server ends its transaction.
-        await self.connection.execute(
-            sa.text(
-                "select set_config('lock_timeout', '10s', true), "
-                "set_config('idle_in_transaction_session_timeout', '15s', true)"
-            )
-        )
-        await self.connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
 
     async def _look_up(self, keys: Iterable[Key]) -> None:
         asked: dict[str, list[str]] = {}
@@ -328,6 +330,8 @@ class _Transaction:
             case Outcome.REPEAT:
                 if known.state is not AlertState.FIRING:
                     known.state, known.changed = AlertState.FIRING, True
+                    if known.incident_id is not None:
+                        self.stale.add(known.incident_id)
                 self._describe(known, alert, received)
             case Outcome.RESOLVE:
                 self._end(known, max(alert.ends_at or received, known.starts_at), received)
@@ -652,7 +656,7 @@ _CLEARED = (
         col(Incident.id).in_(sa.bindparam("ids", expanding=True)),
         col(Incident.is_open).is_(True),
         ~sa.exists().where(
-            col(AlertRow.incident_id) == col(Incident.id), col(AlertRow.state) == str(AlertState.FIRING)
+            col(AlertRow.incident_id) == col(Incident.id), col(AlertRow.state) != str(AlertState.RESOLVED)
         ),
     )
     .order_by(col(Incident.id))

@@ -218,10 +218,10 @@ async def alerts(session: AsyncSession, incident_id: str, *, limit: int = 100) -
     return list(await session.scalars(query.order_by(firing, col(AlertRow.starts_at).desc()).limit(limit)))
 
 
-async def firing(session: AsyncSession, incident_id: str) -> int:
-    """How many alerts of an incident are still firing."""
+async def count(session: AsyncSession, incident_id: str, state: AlertState) -> int:
+    """How many alerts of an incident are in *state*."""
     query = sa.select(sa.func.count()).select_from(AlertRow)
-    query = query.where(col(AlertRow.incident_id) == incident_id, col(AlertRow.state) == AlertState.FIRING)
+    query = query.where(col(AlertRow.incident_id) == incident_id, col(AlertRow.state) == state)
     return int(await session.scalar(query) or 0)
 
 

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from bot.alerts.model import AlertRow
+from bot.alerts.model import AlertRow, AlertState
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts, roles, timeline
 from bot.incidents.chat import (
@@ -193,9 +193,10 @@ class Opening:
 
     async def _channel(self, incident: Incident) -> None:
         part = (await self.parts.begin(incident.id, [CHANNEL]))[CHANNEL]
-        if part.state == DONE:
+        if part.state == DONE and incident.channel is not None:
             self.opened(part.result["id"], incident.id)
             return
+        # Done, but the incident does not know its channel yet: killed in between. `make` gives what was made.
         names = channel_names(incident, self.look.prefix)
 
         async def make() -> parts.Result:
@@ -431,7 +432,8 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
         incident=incident,
         roles=await roles.held(session, incident_id),
         alerts=alerts,
-        firing=await lifecycle.firing(session, incident_id),
+        firing=await lifecycle.count(session, incident_id, AlertState.FIRING),
+        silent=await lifecycle.count(session, incident_id, AlertState.STALE),
         total=await lifecycle.counted(session, incident_id),
         failed=list(await session.scalars(failed.order_by(col(Part.name)))),
         pages=list(await session.scalars(pages)),

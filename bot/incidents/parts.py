@@ -7,7 +7,7 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
-from bot.engine import Engine
+from bot.engine import Engine, Tx
 from bot.incidents import timeline
 from bot.incidents.model import Part
 from bot.incidents.timeline import React
@@ -97,3 +97,13 @@ class Parts:
             # What is on screen now is older than what was there: draw it once more.
             await tx.session.execute(sa.update(Part).where(*mine[:2]).values(shown=0))
             return False
+
+
+async def give_up(tx: Tx, incident_id: str, why: str) -> None:
+    """What was begun and never ended counts as failed, so that the card offers to try again."""
+    await tx.session.execute(
+        sa.update(Part)
+        .where(col(Part.incident_id) == incident_id, col(Part.state) == STARTED)
+        .values(state=FAILED, error=why)
+    )
+    await timeline.touch(tx.session, incident_id)

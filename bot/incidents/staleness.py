@@ -9,6 +9,7 @@ from sqlmodel import col
 from bot.alerts.model import AlertRow, AlertState
 from bot.engine import Engine
 from bot.incidents import timeline
+from bot.incidents.intake import alone
 from bot.incidents.timeline import React
 from bot.kit.clock import duration_text
 
@@ -27,6 +28,7 @@ class Staleness:
         """Mark what fires without a word since a day before *until* (ISO 8601). It is not taken for resolved."""
         now = datetime.fromisoformat(until)
         async with self.engine.transaction() as tx:
+            await alone(await tx.session.connection())
             found = await tx.session.execute(
                 sa.update(AlertRow)
                 .where(col(AlertRow.state) == AlertState.FIRING, col(AlertRow.last_seen_at) < now - self.quiet)

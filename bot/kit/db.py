@@ -50,21 +50,26 @@ class Database:
         self.url = parsed.set(drivername="sqlite+aiosqlite" if self.sqlite else "postgresql+psycopg")
         self.sync_url = parsed.set(drivername="sqlite" if self.sqlite else "postgresql+psycopg")
         if self.sqlite:
-            self.engine: AsyncEngine = create_async_engine(self.url)
+            self.engine: AsyncEngine = create_async_engine(self.url, hide_parameters=True)
             event.listen(self.engine.sync_engine, "connect", _pragmas)
             event.listen(self.engine.sync_engine, "begin", _begin)
         else:
             self.engine = create_async_engine(
-                self.url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=10
+                self.url,
+                hide_parameters=True,  # errors end in logs, and parameters may be secret
+                pool_pre_ping=True,
+                pool_size=10,
+                max_overflow=10,
+                pool_timeout=10,
             )
 
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
         if self.sqlite:
-            engine = sa.create_engine(self.sync_url)
+            engine = sa.create_engine(self.sync_url, hide_parameters=True)
             event.listen(engine, "connect", _immediate)
             return engine
-        return sa.create_engine(self.sync_url, pool_size=10, max_overflow=5, pool_pre_ping=True)
+        return sa.create_engine(self.sync_url, pool_size=10, max_overflow=5, pool_pre_ping=True, hide_parameters=True)
 
     @property
     def now(self) -> str:

@@ -63,7 +63,9 @@ class Desk:
 
     async def _carry_out(self, request: Request) -> Reply:
         try:
-            person = await self.people.find(request.person) or access.Person(request.person)
+            person = await self.people.find(request.person)
+            if person is None:
+                raise UserError("Slack does not say who you are, so nothing was done. Does the app lack a scope?")
             if why := access.refusal(person):
                 raise UserError(why)
             return await self._do(request, person)

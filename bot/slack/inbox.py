@@ -294,7 +294,7 @@ class Inbox:
             await ack()
             return
         self.revoked[row.id] = row.deadline
-        insert.add_done_callback(lambda _: spawn(self._revoke(row.id, row.deadline), name=f"request.revoke:{row.id}"))
+        insert.add_done_callback(lambda _: spawn(self._revoke(row), name=f"request.revoke:{row.id}"))
         log.error("request.void", request=row.id, kind=kind, name=name, late=not done)
         text = VOID.format(reference=row.id[:8])
         if modal:
@@ -314,25 +314,27 @@ class Inbox:
             insert = insert_for(connection, Request).values(**values).on_conflict_do_nothing(index_elements=["key"])
             added = (await connection.execute(insert.returning(col(Request.id)))).scalar_one_or_none()
             if added and time.monotonic() > until:
-                await connection.execute(self._voiding(row.id, row.deadline))
+                await connection.execute(self._voiding(row))
             elif added:
                 tx.enqueue(Work("request", f"request:{row.id}", (row.id,)))
 
-    def _voiding(self, request_id: str, deadline: float) -> Any:
-        mine = (col(Request.id) == request_id, col(Request.deadline) == deadline, col(Request.state) == "waiting")
-        return sa.update(Request).where(*mine).values(state="void")
+    def _voiding(self, row: Request) -> Any:
+        """What was filled into a form goes: it may be secret, and nobody will ever use it."""
+        mine = (col(Request.id) == row.id, col(Request.deadline) == row.deadline, col(Request.state) == "waiting")
+        kept = {name: part for name, part in row.payload.items() if name != "values"}
+        return sa.update(Request).where(*mine).values(state="void", payload=kept)
 
-    async def _revoke(self, request_id: str, deadline: float) -> None:
+    async def _revoke(self, row: Request) -> None:
         """The person was told that nothing was done. Should the row have come through after all, it is void."""
         for wait in (0, 1, 2, 5, 10, 30, 60, 120):
             await asyncio.sleep(wait)
             try:
                 async with self.engine.transaction() as tx:
-                    await tx.session.execute(self._voiding(request_id, deadline))
+                    await tx.session.execute(self._voiding(row))
             except (sa.exc.SQLAlchemyError, OSError) as error:
-                log.warning("request.not_revoked", request=request_id, reason=type(error).__name__)
+                log.warning("request.not_revoked", request=row.id, reason=type(error).__name__)
             else:
-                self.revoked.pop(request_id, None)
+                self.revoked.pop(row.id, None)
                 return
 
     def excuse(self, body: Mapping[str, Any], text: str) -> None:

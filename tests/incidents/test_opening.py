@@ -14,6 +14,7 @@ from bot.incidents import lifecycle, opening, timeline
 from bot.incidents.chat import Look, Notice
 from bot.incidents.model import Incident, Part, Sev
 from bot.incidents.opening import Opening
+from bot.incidents.parts import give_up
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError
 from tests.fakes.chat import FakeChat
@@ -249,3 +250,31 @@ def test_a_channel_name_is_made_of_what_slack_takes(title: str, name: str):
 async def _timeline(engine: Engine, incident: Incident) -> list[Any]:
     async with engine.db.read() as session:
         return await timeline.whole(session, incident.id)
+
+
+async def test_a_channel_that_was_made_and_not_yet_written_down_is_furnished_after_all(engine: Engine):
+    incident, chat = await declared(engine), FakeChat()
+    work = workflow(engine, chat)
+    await work._channel(incident)
+    async with engine.transaction() as tx:  # killed between the two commits: only the part knows
+        await tx.session.execute(sa.update(Incident).where(Incident.id == incident.id).values(channel=None))
+
+    await work.open(incident.id)
+
+    async with engine.db.read() as session:
+        channel = await session.scalar(sa.select(Incident.channel).where(Incident.id == incident.id))
+        parts = set(await session.scalars(sa.select(Part.name).where(Part.incident_id == incident.id)))
+    assert channel
+    assert {"channel", "topic", "card", "pin"} <= parts
+
+
+async def test_what_was_given_up_is_offered_again_on_the_card(engine: Engine):
+    incident = await declared(engine)
+    work = workflow(engine, FakeChat())
+    await work.parts.begin(incident.id, ["channel"])
+    async with engine.transaction() as tx:
+        await give_up(tx, incident.id, "Slack did not answer")
+
+    async with engine.db.read() as session:
+        card = await opening.card_of(session, incident.id, lambda incident, alerts: [])
+    assert [(part.name, part.error) for part in card.failed] == [("channel", "Slack did not answer")]

@@ -196,7 +196,9 @@ def _paging(noun: Card) -> str:
 
 def _alerts(noun: Card) -> str:
     total = max(noun.total, len(noun.alerts), noun.firing)
-    head = f"*Alerts:* {noun.firing} firing" + (f", {total - noun.firing} resolved" if total > noun.firing else "")
+    over = total - noun.firing - noun.silent
+    head = f"*Alerts:* {noun.firing} firing" + (f", {noun.silent} silent for a day" if noun.silent else "")
+    head += f", {over} resolved" if over > 0 else ""
     lines = [_alert(alert) for alert in noun.alerts[:SHOWN_ALERTS]]
     while sum(map(len, lines)) > ROOM:
         lines.pop()
@@ -206,7 +208,8 @@ def _alerts(noun: Card) -> str:
 
 
 def _alert(alert: AlertRow) -> str:
-    mark = ":red_circle:" if alert.state == AlertState.FIRING else ":large_green_circle:"
+    marks = {AlertState.FIRING: ":red_circle:", AlertState.STALE: ":grey_question:"}
+    mark = marks.get(AlertState(alert.state), ":large_green_circle:")
     title = link(alert.url, alert.title) if alert.url else safe(one_line(alert.title), 250)
     where = alert.labels.get("instance") or alert.labels.get("host")
     runbook = alert.annotations.get("runbook_url")
