@@ -108,7 +108,7 @@ async def test_a_run_from_its_button_to_its_end(stage: Stage):
     assert "/inc join" in refusal.rendered
 
     await bob.slash("/inc join", channel)
-    await bob.expect("responder", channel)
+    await bob.expect("You are a responder", channel)
     form = await form_of(bob, card, "Watch the service")
     wrong = await bob.fill(form, **{"param.host": "--help me"})
     assert set(wrong.errors) == {"param.host"}
@@ -123,6 +123,7 @@ async def test_a_run_from_its_button_to_its_end(stage: Stage):
     assert sum("Watch the service" in m.rendered for m in channel.messages if "Run " in m.rendered) == 1
 
     await alice.slash("/inc join", channel)
+    await alice.expect("You are a responder", channel)
     form = await form_of(alice, card, "Watch the service")
     await alice.fill(form)
     told = await alice.expect("is at work on this already: run 1")
