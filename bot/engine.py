@@ -345,7 +345,7 @@ class Engine:
             try:
                 await self._parked(name, workflow_id, args, reason(error))
                 return
-            except Exception as trouble:
+            except (sa.exc.SQLAlchemyError, OSError) as trouble:
                 if not unavailable(trouble):
                     raise
                 await asyncio.sleep(5)  # giving up without telling anybody would leave it looking alive

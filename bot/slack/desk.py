@@ -73,7 +73,9 @@ class Desk:
             return await self._settle(request, REFUSED, Reply(f":warning: {mentions(str(error), 2900)}"))
         except TemporaryError:
             raise
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # a fault of ours in one command: the person hears of it, and it is not tried for hours
             if unavailable(error):
                 raise
             log.exception("request.broken", request=request.id, name=request.name)
