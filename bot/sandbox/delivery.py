@@ -8,10 +8,11 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from bot.kit.clock import utc_now
 from bot.kit.tasks import spawn
 from bot.sandbox import inputs, review
 from bot.sandbox.socket import Outcome, Sockets
-from bot.sandbox.state import Channel, Json, Message, Trigger, User, View
+from bot.sandbox.state import Channel, Delivered, Json, Message, Trigger, User, View
 from bot.sandbox.workspace import DOMAIN, TEAM, Workspace, fields
 
 TROUBLE = {
@@ -90,6 +91,18 @@ class Delivery:
             task.cancel()
         await asyncio.gather(*doomed, return_exceptions=True)
 
+    async def _send(
+        self, kind: str, payload: Json, what: str, *, accepts: bool, retry: int = 0, reason: str = ""
+    ) -> Outcome:
+        """Hand one envelope to the app, and keep how that went."""
+        at = utc_now().isoformat()
+        outcome = await self.sockets.deliver(kind, payload, what, accepts=accepts, retry=retry, reason=reason)
+        self.workspace.deliveries.append(
+            Delivered(kind, what, "socket", at, outcome.ok, outcome.ms, outcome.error, retry)
+        )
+        self.workspace.touch("deliveries")
+        return outcome
+
     def event(self, event: Json, channel: Channel | None) -> None:
         """Tell the app of an event, if it asked for such and may see the channel."""
         if channel is not None and self.workspace.bot.id not in channel.members:
@@ -130,7 +143,7 @@ class Delivery:
                 await asyncio.sleep(pause)
             await self.sockets.connected.wait()
             reason = "timeout" if attempt else ""
-            outcome = await self.sockets.deliver(
+            outcome = await self._send(
                 "events_api", payload, f"event {name}", accepts=False, retry=attempt, reason=reason
             )
             if outcome.ok:
@@ -183,7 +196,7 @@ class Delivery:
             text = re.sub(r"<@(\w+)>", self._named, text)
         else:
             text = rest.strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        outcome = await self.sockets.deliver(
+        outcome = await self._send(
             "slash_commands",
             {
                 "token": "sandbox",
@@ -255,7 +268,7 @@ class Delivery:
             self._keep(place, block, element, state)
         payload |= self._view_place(view) if view else self._message_place(user, place)
         what = f"{element['type']} {element['action_id']!r}"
-        outcome = await self.sockets.deliver("interactive", payload, what, accepts=False)
+        outcome = await self._send("interactive", payload, what, accepts=False)
         if not outcome.ok:
             self._failed(user, what, outcome.error)
         return Reply(outcome, self.workspace, trigger.id)
@@ -312,7 +325,7 @@ class Delivery:
         payload = self._common("view_submission", user, trigger)
         payload |= {"view": self._view_payload(view), "response_urls": []}
         what = f"submission of {view.callback_id or view.title!r}"
-        outcome = await self.sockets.deliver("interactive", payload, what, accepts=True)
+        outcome = await self._send("interactive", payload, what, accepts=True)
         if not outcome.ok:
             self._failed(user, what, outcome.error)
             return Result(None, False, outcome.ms, outcome.error)
@@ -371,7 +384,7 @@ class Delivery:
             del payload["trigger_id"]
             payload |= {"view": self._view_payload(item), "is_cleared": everything}
             what = f"closing of {item.callback_id or item.title!r}"
-            last = await self.sockets.deliver("interactive", payload, what, accepts=False)
+            last = await self._send("interactive", payload, what, accepts=False)
         return Reply(last, self.workspace)
 
     async def shortcut(self, user: User, callback_id: str, message: Message | None = None) -> Reply:
@@ -394,7 +407,7 @@ class Delivery:
                 "response_url": self.response_url(answer.id),
             }
         what = f"shortcut {shortcut.name!r}"
-        outcome = await self.sockets.deliver("interactive", payload, what, accepts=False)
+        outcome = await self._send("interactive", payload, what, accepts=False)
         if not outcome.ok:
             self._failed(user, what, outcome.error)
         return Reply(outcome, self.workspace, trigger.id)

@@ -167,7 +167,7 @@ class Page:
                     continue
                 if what is None:
                     break
-                if what != "calls":
+                if what not in ("calls", "deliveries"):
                     await response.write(f"data: {what}\n\n".encode())
         except ConnectionError:
             pass

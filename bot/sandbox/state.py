@@ -47,6 +47,20 @@ class Call:
     token_kind: str
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """One thing the app was told, and how long it took to acknowledge it: for the traffic inspector and for tests."""
+
+    kind: str
+    what: str
+    transport: str
+    at: str
+    ok: bool
+    ms: float
+    error: str | None = None
+    retry: int = 0
+
+
 @dataclass
 class User:
     id: str

@@ -16,6 +16,7 @@ from bot.sandbox.state import (
     Bookmark,
     Call,
     Channel,
+    Delivered,
     File,
     Group,
     Json,
@@ -63,6 +64,7 @@ class Workspace:
         self.violations: list[Violation] = []
         self.notices: deque[Notice] = deque(maxlen=200)
         self.calls: deque[Call] = deque(maxlen=5000)
+        self.deliveries: deque[Delivered] = deque(maxlen=2000)
         self._last_ts = 0
         self._settle()
 
