@@ -1,9 +1,8 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from pydantic import SecretStr
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import jobs, migrations
@@ -39,11 +39,13 @@ from bot.runs.model import ENDED, RunState
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
-from bot.slack.app import Socket, bolt, draw
+from bot.slack import http as slack_http
+from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
+from bot.slack.socket import Patience, Sockets
 from bot.web import health, webhooks
 
 log = structlog.get_logger()
@@ -86,6 +88,8 @@ class Tempo:
     drain_seconds: float = 5.0
     messages_per_second: float = 1.0
     retry_seconds: float = 0.5
+    sockets: int = 2
+    patience: Patience = field(default_factory=Patience)
 
 
 class Bot:
@@ -121,19 +125,14 @@ class Bot:
 
     async def start(self) -> None:
         """Open everything, in the order in which it is needed. Alerts are taken before Slack answers."""
-        bot_token, app_token = self.settings.slack_bot_token, self.settings.slack_app_token
-        if bot_token is None or app_token is None:
-            raise UserError(
-                "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the "
-                "manifest that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
-            )
+        access = _access(self.settings)
         await asyncio.to_thread(migrations.check, self.db)
         for problem in self.oddities():
             log.warning("configuration.odd", problem=problem)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=100), timeout=aiohttp.ClientTimeout(total=30)
         )
-        joined = self._joined = self._join(session, bot_token.get_secret_value(), app_token.get_secret_value())
+        joined = self._joined = self._join(session, access)
         try:
             await self._open(joined)
         except BaseException:
@@ -167,7 +166,7 @@ class Bot:
             await joined.chat.hello()
         except TemporaryError as error:
             log.warning("slack.away", reason=str(error))
-        spawn(self._connect(joined), name="slack.connect")
+        joined.connecting = spawn(self._connect(joined), name="slack.connect")
         joined.clockwork.start()
         log.info(
             "bot.started",
@@ -184,14 +183,15 @@ class Bot:
             try:
                 if not joined.chat.identity:
                     await joined.chat.hello()
-                await joined.socket.start()
-                log.info("slack.connected", team=joined.chat.identity.get("team_id"))
                 break
             except (BotError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 told = str(error) if isinstance(error, BotError) else type(error).__name__
                 log.warning("slack.not_connected", reason=told, wait_seconds=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 60.0)
+        if joined.sockets is not None:
+            await joined.sockets.start()
+        log.info("slack.connected", team=joined.chat.identity.get("team_id"), mode=self.settings.slack_mode)
         try:
             await joined.people.refresh()  # whoever is not known yet is asked for one by one
         except BotError as error:
@@ -200,6 +200,7 @@ class Bot:
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
         app.add_routes(webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock))
+        app.add_routes(joined.routes)
         app.add_routes(
             health.routes(
                 {
@@ -209,7 +210,12 @@ class Bot:
                 }
             )
         )
-        joined.runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # the webhooks unpack, bounded
+        joined.runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,  # the webhooks unpack, bounded
+            shutdown_timeout=self.tempo.drain_seconds,
+        )
         await joined.runner.setup()
         site = web.TCPSite(joined.runner, self.settings.host, self.settings.port)
         try:
@@ -226,8 +232,10 @@ class Bot:
         if joined is not None:
             if joined.clockwork.running:
                 joined.clockwork.shutdown(wait=False)
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                await joined.socket.stop()
+            if joined.connecting is not None:
+                joined.connecting.cancel()
+            if joined.sockets is not None:
+                await joined.sockets.stop()
             await joined.intake.stop()
             if joined.runner is not None:
                 await joined.runner.cleanup()
@@ -240,10 +248,10 @@ class Bot:
             log.info("bot.stopped")
         await self.db.close()
 
-    def _join(self, session: aiohttp.ClientSession, bot_token: str, app_token: str) -> "_Joined":
+    def _join(self, session: aiohttp.ClientSession, access: "_Access") -> "_Joined":
         general = self.config.general
         webclient = AsyncWebClient(
-            token=bot_token, base_url=self.settings.slack_api_url, session=session, retry_handlers=[]
+            token=access.bot_token, base_url=self.settings.slack_api_url, session=session, retry_handlers=[]
         )
         chat = SlackChat(
             webclient,
@@ -299,7 +307,16 @@ class Bot:
         ):
             self.engine.workflow(name, workflow, Retry(first=self.tempo.retry_seconds))
         intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
-        app = bolt(webclient, chat, inbox, signing_secret=_plain(self.settings))
+        edge = Edge(bolt(webclient, chat, inbox))
+        sockets, routes = None, []
+        if access.app_token is not None:
+            token = access.app_token
+            sockets = Sockets(
+                session, lambda: chat.socket_url(token), edge.envelope,
+                count=self.tempo.sockets, patience=self.tempo.patience,
+            )  # fmt: skip
+        else:
+            routes = slack_http.routes(edge.post, access.signing_secret or "")
 
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
@@ -312,7 +329,7 @@ class Bot:
         clockwork = jobs.scheduler(
             {"people.refresh": people.refresh, "channels.refresh": refresh_channels, "alerts.sweep": sweep_alerts}
         )
-        return _Joined(session, chat, people, inbox, intake, Socket(app, app_token, webclient), clockwork)
+        return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -364,14 +381,16 @@ class _Joined:
     people: People
     inbox: Inbox
     intake: Intake
-    socket: Socket
+    sockets: Sockets | None
+    routes: list[web.RouteDef]
     clockwork: AsyncIOScheduler
     runner: web.AppRunner | None = None
+    connecting: asyncio.Task[None] | None = None
 
     async def reachable(self) -> str | None:
         if not self.chat.identity:
             return "Slack has not answered yet"
-        return None if self.socket.connected else "the socket to Slack is not connected"
+        return self.sockets.health() if self.sockets is not None else None
 
 
 def build(
@@ -422,5 +441,33 @@ def _unknown(config: Config, found: Shelves) -> list[str]:
     return problems
 
 
-def _plain(settings: Settings) -> str | None:
-    return settings.slack_signing_secret.get_secret_value() if settings.slack_signing_secret else None
+@dataclass(frozen=True)
+class _Access:
+    """What opens Slack: with `app_token` by socket, else by requests signed with `signing_secret`."""
+
+    bot_token: str
+    app_token: str | None = None
+    signing_secret: str | None = None
+
+
+def _access(settings: Settings) -> _Access:
+    """The secrets that the chosen mode needs; UserError when one is missing."""
+    bot = _plain(settings.slack_bot_token)
+    app, secret = _plain(settings.slack_app_token), _plain(settings.slack_signing_secret)
+    if settings.slack_mode == "http":
+        if bot and secret:
+            return _Access(bot, signing_secret=secret)
+        raise UserError(
+            "TOCSIN_SLACK_MODE=http needs TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_SIGNING_SECRET (Basic "
+            "Information): make an app from the manifest that `tocsin manifest --url https://…` prints"
+        )
+    if bot and app:
+        return _Access(bot, app_token=app)
+    raise UserError(
+        "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the "
+        "manifest that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
+    )
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

@@ -284,6 +284,17 @@ class SlackChat:
         headers = {key.lower(): value for key, value in (getattr(answer, "headers", None) or {}).items()}
         self.scopes = frozenset(str(headers.get("x-oauth-scopes", "")).replace(" ", "").split(",")) - {""}
 
+    async def socket_url(self, app_token: str) -> str:
+        """An address for one Socket Mode connection: it works once, and not for long."""
+        try:
+            answer = await self.call(self._web.apps_connections_open, app_token=app_token)
+        except Refused as error:
+            raise PermanentError(
+                f"Slack refused a socket: {error.code}; check TOCSIN_SLACK_APP_TOKEN (xapp-…, with connections:write) "
+                "and that Socket Mode is on in the app's settings"
+            ) from None
+        return str(answer["url"])
+
     async def people(self) -> list[Person]:
         """Everybody in the workspace."""
         found: list[Person] = []
