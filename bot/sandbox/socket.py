@@ -21,12 +21,17 @@ from bot.sandbox.workspace import Workspace
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a delivery ended: acknowledged with a payload or without, or not at all."""
+    """How a delivery ended: acknowledged with a payload or without, or not at all.
+
+    A failed HTTP delivery also knows Slack's word for the reason, and whether the app wants no further attempt.
+    """
 
     ok: bool
     payload: Json | None = None
     ms: float = 0.0
     error: str | None = None
+    reason: str = ""
+    no_retry: bool = False
 
 
 @dataclass(eq=False)
@@ -58,6 +63,8 @@ class Pending:
 
 class Sockets:
     """The app's open connections; each envelope goes to one of them."""
+
+    name = "socket"
 
     def __init__(self, workspace: Workspace, faults: FaultPlan) -> None:
         self.workspace = workspace
