@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import random
 import socket
 import time
 import uuid
@@ -42,11 +43,19 @@ log = structlog.get_logger()
 NAME = "tocsin"
 # Raise it only together with a plan for what is still queued under the old one: DBOS leaves other versions' work alone.
 VERSION = "1"
-MAIN, RUNS = "main", "runs"
-# Few queues: each costs a thread and a query per poll. Runs are partitioned by what they touch, one at a time.
-QUEUES: dict[str, dict[str, Any]] = {MAIN: {}, RUNS: {"partition_concurrency": 1}}
+MAIN, ROOMS, RUNS = "main", "rooms", "runs"
+# Few queues: each costs a thread and a query per poll. Two are partitioned, and a partition is worked at by one
+# workflow at a time, whichever process it is in: RUNS by what a run touches, ROOMS by what is drawn in the chat.
+QUEUES: dict[str, dict[str, Any]] = {
+    MAIN: {},
+    ROOMS: {"partition_concurrency": 1},
+    RUNS: {"partition_concurrency": 1},
+}
+PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 
 Workflow = Callable[..., Awaitable[None]]
+# A queue, and the partition of it if it has any.
+Place = tuple[str | None, str | None]
 
 
 class ExecutorLease(SQLModel, table=True):
@@ -126,11 +135,12 @@ class Engine:
         self._lock: IO[str] | None = None
         self._lease: asyncio.Task[None] | None = None
         self._queues: dict[str, Any] = {}
-        self._poking: set[tuple[str | None, str | None]] = set()
-        self._again: set[tuple[str | None, str | None]] = set()
+        self._poking: set[Place] = set()
+        self._again: set[Place] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._doing: set[str] = set()
         self._idle: set[str] = set()
+        self._places: dict[str, Place] = {}
         self.serving = False
         self.last_beat: float | None = None
         # How far the database's clock is ahead of this machine's.
@@ -235,7 +245,7 @@ class Engine:
                 "workflow_name": item.workflow,
                 "workflow_id": item.id,
             }
-            if item.queue == RUNS:
+            if item.queue in PARTITIONED:
                 options["queue_partition_key"] = item.partition or item.id
             if item.delay_seconds:
                 options["delay_seconds"] = item.delay_seconds
@@ -251,12 +261,12 @@ class Engine:
     def poke(self, work: Iterable[Work]) -> None:
         """Start what was just committed without waiting for the poll."""
         self._nudge(
-            (item.queue, (item.partition or item.id) if item.queue == RUNS else None)
+            (item.queue, (item.partition or item.id) if item.queue in PARTITIONED else None)
             for item in work
             if not item.delay_seconds
         )
 
-    def _nudge(self, keys: Iterable[tuple[str | None, str | None]]) -> None:
+    def _nudge(self, keys: Iterable[Place]) -> None:
         """Look for work in these queues (and partitions) now."""
         if not self.serving:
             return
@@ -269,16 +279,42 @@ class Engine:
 
     async def _poke(self, queue: str | None, partition: str | None) -> None:
         key = (queue, partition)
+        lost = 0
         try:
             while self.serving:
                 self._again.discard(key)
-                await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                try:
+                    await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                except sa.exc.SQLAlchemyError as error:
+                    # Two processes that claim at once: the database lets one of them win, the other looks again.
+                    if not _contended(error) or (lost := lost + 1) > 5:
+                        raise
+                    await asyncio.sleep(random.uniform(0.01, 0.05) * lost)
+                    continue
                 if key not in self._again:
                     break
         except sa.exc.SQLAlchemyError as error:
             log.warning("engine.poke_failed", reason=str(error.__cause__ or error))  # the poll will find it
         finally:
             self._poking.discard(key)
+
+    def _ended(self, workflow_id: str) -> None:
+        """Its outcome is recorded: what stood behind it in its partition can begin."""
+        self._doing.discard(workflow_id)
+        place = self._places.pop(workflow_id, None)
+        if place is None and self.serving:  # the poll had started it, and did not say where it found it
+            spawn(self._follow(workflow_id), name="engine.follow")
+        elif place is not None and place[1] is not None:
+            self._nudge([place])
+
+    async def _follow(self, workflow_id: str) -> None:
+        try:
+            found = await asyncio.to_thread(_get_dbos_instance()._sys_db.get_workflow_statuses, [workflow_id])
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("engine.poke_failed", reason=str(error.__cause__ or error))
+            return
+        places = [(status["queue_name"], status["queue_partition_key"]) for status in found]
+        self._nudge(place for place in places if place[1] is not None)
 
     def _dequeue(self, queue: str, partition: str | None) -> None:
         # Private names of DBOS 3.4: claiming a queue's work is what its own poll does. `start_workflow` under the
@@ -294,6 +330,7 @@ class Engine:
             owner_xid=owner,
         )
         for workflow_id in ids:
+            self._places[workflow_id] = (queue, partition)
             try:
                 for status in dbos._sys_db.get_workflow_statuses([workflow_id]):
                     execute_dequeued_workflow(dbos, status, owner)
@@ -312,7 +349,7 @@ class Engine:
             if task is not None:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-                task.add_done_callback(lambda _: self._doing.discard(workflow_id))
+                task.add_done_callback(lambda _: self._ended(workflow_id))
             # The context of whoever happened to poke is not this work's.
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(workflow=workflow_id)
@@ -417,6 +454,11 @@ def reason(error: BaseException) -> str:
     if unavailable(error):
         return "the database did not answer"
     return f"an unexpected {type(error).__name__}; the log holds the details"
+
+
+def _contended(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether the database ended one of two transactions that wanted the same: serialization failure or deadlock."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01")
 
 
 def migrate(db: Database) -> None:
