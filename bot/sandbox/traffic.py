@@ -13,6 +13,7 @@ from bot.sandbox.workspace import Workspace
 
 NEWEST = 300
 LONGEST = 4000
+ABOUT = ("channel", "channel_id", "user_id", "user", "name")
 
 # Wider than what logs mask: beside an escaped line break a token has no word boundary.
 _TOKEN = re.compile(r"(xox[a-z]|xapp)-[\w%.+/=-]+", re.IGNORECASE)
@@ -112,11 +113,12 @@ def _delivery(one: Delivered) -> Json:
 
 def _about(workspace: Workspace, args: Json) -> str:
     """Where a call acts, as people call that place."""
-    channel = workspace.channels.get(str(args.get("channel") or args.get("channel_id")))
+    named = next((str(args[key]) for key in ABOUT if args.get(key)), "")
+    channel = workspace.channel(named) if named else None
     if channel is not None and channel.kind != "im":
         return f"#{channel.name}"
-    user = workspace.users.get(str(args.get("user") or args.get("user_id") or (channel and channel.creator)))
-    return f"@{user.name}" if user is not None else ""
+    user = workspace.person(channel.creator if channel else named)
+    return f"@{user.name}" if user else ""
 
 
 def _call(workspace: Workspace, one: Call) -> Json:
