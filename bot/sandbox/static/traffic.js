@@ -74,7 +74,7 @@ function figures(sum) {
     counted(sum.deliveries, "delivery", "deliveries"),
     figure(ms(sum.p50), "ack p50", sum.p50 >= 1000), figure(ms(sum.p95), "p95", sum.p95 >= 1000), figure(ms(sum.max), "max", sum.max >= 1000),
     figure(sum.failed, "late or failed", sum.failed > 0), counted(sum.calls, "call", "calls"),
-    figure(sum.limited, "× 429", sum.limited > 0), counted(sum.errors, "error", "errors", true),
+    figure(sum.limited, "rate-limited (429)", sum.limited > 0), counted(sum.errors, "error", "errors", true),
     counted(sum.violations, "broken rule", "broken rules", true));
 }
 
