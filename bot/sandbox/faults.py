@@ -1,11 +1,14 @@
 """What shall go wrong on purpose: errors, lost replies, duplicates, dead sockets."""
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 KINDS = ("429", "500", "lost", "slow", "error")
+# How long Slack takes: the seconds within which half of all calls, and 95 of 100, are answered.
+PROFILES = {"slack": (0.120, 0.400)}
 
 
 @dataclass
@@ -28,6 +31,7 @@ class FaultPlan:
 
     ``429`` answers with ``retry_after``; ``500`` with text that is no JSON; ``lost`` does the work and drops the
     connection instead of answering; ``slow`` waits ``seconds`` and goes on; ``error`` gives the Slack ``error``.
+    ``latency`` is added to every call; `lag` adds what Slack itself would take.
     """
 
     latency: float = 0.0
@@ -38,6 +42,9 @@ class FaultPlan:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        # Chance of its own, so that slow answers do not change which calls fail.
+        self._slowness = random.Random(self.seed + 1)
+        self._lag: tuple[float, float] | None = None
         self._again: list[str] = []
 
     def add(
@@ -63,6 +70,23 @@ class FaultPlan:
         self.planned.clear()
         self._again.clear()
         self.latency = 0.0
+        self._lag = None
+
+    def lag(self, profile: str | None, *, scale: float = 1.0) -> None:
+        """From now on every call takes as long as that profile says, times *scale*; None ends it."""
+        if profile is not None and profile not in PROFILES:
+            raise ValueError(f"{profile!r} is not a profile; there is: {', '.join(PROFILES)}")
+        half, most = PROFILES[profile] if profile is not None else (0.0, 0.0)
+        self._lag = (half * scale, most * scale) if half * scale > 0 else None
+
+    def delay(self) -> float:
+        """How many seconds the next call is to wait before anything happens."""
+        if self._lag is None:
+            return self.latency
+        half, most = self._lag
+        # A log-normal distribution through both points; 1.645 standard deviations are 95 of 100.
+        spread = math.log(most / half) / 1.645
+        return self.latency + half * math.exp(self._slowness.gauss(0.0, spread))
 
     def duplicate(self, times: int = 1, *, same_envelope: bool = False) -> None:
         """Deliver each of the next *times* envelopes twice: as a retry with its own id, or the very same one."""

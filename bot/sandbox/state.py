@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Limits:
-    """Slack's time limits; tests shrink them."""
+    """Slack's limits of time and number; tests shrink and stretch them."""
 
     ack_seconds: float = 3.0
     trigger_seconds: float = 3.0
@@ -20,6 +20,11 @@ class Limits:
     retry_seconds: tuple[float, ...] = (0.0, 60.0, 300.0)
     modal_depth: int = 3
     connections: int = 10
+    ticket_seconds: float = 30.0
+    ping_seconds: float = 5.0
+    warning_seconds: float = 10.0
+    # How many times faster than Slack the app may be: 1 is like Slack.
+    rate_factor: float = 1.0
 
 
 @dataclass(frozen=True)

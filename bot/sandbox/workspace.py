@@ -5,11 +5,12 @@ import copy
 import secrets
 import string
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from bot.kit.clock import utc_now
+from bot.sandbox.rates import Rates
 from bot.sandbox.state import (
     Answer,
     App,
@@ -65,6 +66,7 @@ class Workspace:
         self.notices: deque[Notice] = deque(maxlen=200)
         self.calls: deque[Call] = deque(maxlen=5000)
         self.deliveries: deque[Delivered] = deque(maxlen=2000)
+        self.rates = Rates(limits)
         self._last_ts = 0
         self._settle()
 
@@ -85,6 +87,11 @@ class Workspace:
         incidents = Channel("C02INCIDENTS", "incidents", "U02BOB", now, members=[*people[:3], self.bot.id])
         incidents.purpose = Note("Every incident is announced here", "U02BOB", now)
         self.channels |= {general.id: general, incidents.id: incidents}
+
+    @property
+    def limited(self) -> Counter[str]:
+        """How many calls of each method were told to slow down. No violation: it can happen to anybody."""
+        return self.rates.limited
 
     # A waiting test and an open page both learn from here that something changed.
     def touch(self, what: str) -> None:

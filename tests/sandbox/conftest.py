@@ -48,8 +48,8 @@ collect_ignore = [] if Path(os.environ.get("TOCSIN_SLACK_METHODS", "/nowhere")).
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """A running sandbox with short time limits. Nothing in it is faked but Slack itself."""
-    limits = Limits(ack_seconds=0.4, trigger_seconds=0.4, retry_seconds=(0.0, 0.05, 0.05))
+    """A running sandbox with short time limits, for an app in a hurry. Nothing in it is faked but Slack itself."""
+    limits = Limits(ack_seconds=0.4, trigger_seconds=0.4, retry_seconds=(0.0, 0.05, 0.05), rate_factor=50)
     async with Sandbox(MANIFEST, limits=limits) as made:
         yield made
 

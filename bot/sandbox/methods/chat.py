@@ -5,6 +5,7 @@ from typing import Any
 from bot.sandbox import blocks as kit
 from bot.sandbox import review
 from bot.sandbox.methods.method import Method, RefusedError, Request, refuse
+from bot.sandbox.rates import SPECIAL
 from bot.sandbox.state import Channel, Json
 from bot.sandbox.workspace import TEAM
 
@@ -145,11 +146,11 @@ _LOOK = ("icon_emoji", "icon_url", "username", "thread_ts")
 _POST = (*_BODY, *_LOOK, "mrkdwn", "reply_broadcast", "unfurl_links", "unfurl_media")
 
 METHODS = {
-    "chat.postMessage": Method(post, ("channel",), _POST, "chat:write"),
+    "chat.postMessage": Method(post, ("channel",), _POST, "chat:write", tier=SPECIAL),
     "chat.update": Method(
-        update, ("channel", "ts"), (*_BODY, "reply_broadcast", "file_ids", "unfurled_attachments"), "chat:write"
+        update, ("channel", "ts"), (*_BODY, "reply_broadcast", "file_ids", "unfurled_attachments"), "chat:write", tier=3
     ),
-    "chat.delete": Method(delete, ("channel", "ts"), ("as_user",), "chat:write"),
-    "chat.postEphemeral": Method(ephemeral, ("channel", "user"), (*_BODY, *_LOOK), "chat:write"),
-    "chat.getPermalink": Method(permalink, ("channel", "message_ts")),
+    "chat.delete": Method(delete, ("channel", "ts"), ("as_user",), "chat:write", tier=3),
+    "chat.postEphemeral": Method(ephemeral, ("channel", "user"), (*_BODY, *_LOOK), "chat:write", tier=4),
+    "chat.getPermalink": Method(permalink, ("channel", "message_ts"), tier=SPECIAL),
 }

@@ -54,11 +54,13 @@ def of_group(request: Request) -> Json:
 
 
 METHODS = {
-    "users.info": Method(info, ("user",), ("include_locale",), "users:read"),
-    "users.list": Method(listed, (), ("cursor", "limit", "include_locale", "team_id"), "users:read"),
-    "users.lookupByEmail": Method(by_email, ("email",), (), "users:read.email"),
+    "users.info": Method(info, ("user",), ("include_locale",), "users:read", tier=4),
+    "users.list": Method(listed, (), ("cursor", "limit", "include_locale", "team_id"), "users:read", tier=2),
+    "users.lookupByEmail": Method(by_email, ("email",), (), "users:read.email", tier=3),
     "usergroups.list": Method(
-        groups, (), ("include_count", "include_disabled", "include_users", "team_id"), "usergroups:read"
+        groups, (), ("include_count", "include_disabled", "include_users", "team_id"), "usergroups:read", tier=2
     ),
-    "usergroups.users.list": Method(of_group, ("usergroup",), ("include_disabled", "team_id"), "usergroups:read"),
+    "usergroups.users.list": Method(
+        of_group, ("usergroup",), ("include_disabled", "team_id"), "usergroups:read", tier=2
+    ),
 }
