@@ -82,6 +82,7 @@ class Delivery:
         self.workspace = workspace
         self.sockets = sockets
         self.posts = posts
+        self.faults = posts.faults
         self._tasks: set[asyncio.Task[Any]] = set()
         workspace.emit = self.event
 
@@ -104,6 +105,7 @@ class Delivery:
         self, kind: str, payload: Json, what: str, *, accepts: bool, retry: int = 0, reason: str = ""
     ) -> Outcome:
         """Hand one payload to the app, over HTTP if it has a request URL, and keep how that went."""
+        await self.faults.turn(kind)
         at = utc_now().isoformat()
         over = self.posts if self.posts.url else self.sockets
         outcome = await over.deliver(kind, payload, what, accepts=accepts, retry=retry, reason=reason)
@@ -111,6 +113,7 @@ class Delivery:
             Delivered(kind, what, over.name, at, outcome.ok, outcome.ms, outcome.error, retry)
         )
         self.workspace.touch("deliveries")
+        self.faults.passed()
         return outcome
 
     def event(self, event: Json, channel: Channel | None) -> None:

@@ -1,5 +1,6 @@
 """What shall go wrong on purpose: errors, lost replies, duplicates, dead sockets."""
 
+import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,16 @@ class Fault:
     error: str = "internal_error"
 
 
+@dataclass(eq=False)
+class Held:
+    """A delivery that waits for later ones to go first."""
+
+    after: int
+    within: float
+    everything: bool
+    free: asyncio.Future[None] | None = None
+
+
 @dataclass
 class FaultPlan:
     """Failures to come; a test adds them, the server uses them up.
@@ -46,6 +57,8 @@ class FaultPlan:
         self._slowness = random.Random(self.seed + 1)
         self._lag: tuple[float, float] | None = None
         self._again: list[str] = []
+        self._reorders: list[Held] = []
+        self._held: list[Held] = []
 
     def add(
         self,
@@ -69,6 +82,8 @@ class FaultPlan:
     def clear(self) -> None:
         self.planned.clear()
         self._again.clear()
+        self._reorders.clear()
+        self._release(self._held)
         self.latency = 0.0
         self._lag = None
 
@@ -95,6 +110,40 @@ class FaultPlan:
     def repeat(self) -> str | None:
         """How the envelope that is about to be sent is to be repeated, if at all."""
         return self._again.pop(0) if self._again else None
+
+    def reorder(self, times: int = 1, *, after: int = 1, within: float = 1.0, everything: bool = False) -> None:
+        """Hold each of the next *times* events back until *after* later deliveries were made.
+
+        When too few follow *within* that many seconds it goes all the same. With *everything* commands and clicks are
+        held back too. Which of several that become free together goes first is a matter of the seed.
+        """
+        self._reorders += [Held(after, within, everything) for _ in range(times)]
+
+    async def turn(self, kind: str) -> None:
+        """Wait until this delivery may go: at once, or after some that come later."""
+        if not self._reorders or not (kind == "events_api" or self._reorders[0].everything):
+            return
+        held = self._reorders.pop(0)
+        held.free = asyncio.get_running_loop().create_future()
+        self._held.append(held)
+        try:
+            await asyncio.wait([held.free], timeout=held.within)
+        finally:
+            if held in self._held:
+                self._held.remove(held)
+
+    def passed(self) -> None:
+        """A delivery was made; what waited for it may go."""
+        for held in self._held:
+            held.after -= 1
+        self._release([held for held in self._held if held.after <= 0])
+
+    def _release(self, those: list[Held]) -> None:
+        free = self.random.sample(those, len(those))
+        self._held = [held for held in self._held if held not in free]
+        for held in free:
+            if held.free is not None:
+                held.free.set_result(None)
 
     def strike(self, method: str) -> Fault | None:
         """The fault that hits this call, if one does; it is used up by that."""
