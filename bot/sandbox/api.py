@@ -17,6 +17,8 @@ from bot.sandbox.workspace import Workspace
 
 # Errors that a well-made app never causes. Others, such as name_taken, can happen to anybody.
 BLUNDERS = {
+    "canvas_too_large": "a canvas has 1 MiB at most",
+    "channel_canvas_already_exists": "a channel has one canvas",
     "expired_trigger_id": "a trigger lives three seconds",
     "exchanged_trigger_id": "a trigger opens one view",
     "invalid_trigger_id": "there is no such trigger",
@@ -35,7 +37,12 @@ BLUNDERS = {
     "msg_too_long": "the text is too long",
     "no_text": "a message needs text or blocks",
     "not_in_channel": "the app is not a member",
+    "invalid_parameters": "people or channels, and a level of access",
+    "invalid_users": "a user group is made of members of the workspace",
+    "no_users_provided": "a user group cannot be empty",
     "push_limit_reached": "three modals may lie on top of each other",
+    "time_in_past": "a message cannot be posted in the past",
+    "time_too_far": "a message waits 120 days at most",
     "too_long": "topic and purpose have 250 characters at most",
     "view_too_large": "a view has 250 kB at most",
 }

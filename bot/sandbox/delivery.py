@@ -288,6 +288,26 @@ class Delivery:
             self._failed(user, what, outcome.error)
         return Reply(outcome, self.workspace, trigger.id)
 
+    async def suggest(self, user: User, place: Message | View, block: Json, element: Json, typed: str) -> list[Json]:
+        """Type into a menu that asks the app for its options; what it then offers."""
+        payload = self._common("block_suggestion", user, self.workspace.new_trigger(user.id))
+        del payload["trigger_id"]
+        payload |= {"action_id": element["action_id"], "block_id": block["block_id"], "value": typed}
+        if isinstance(place, View):
+            payload |= self._view_place(place)
+        else:
+            shown = self._message_place(user, place)
+            payload |= {key: shown[key] for key in ("container", "channel", "message") if key in shown}
+        what = f"options of {element['action_id']!r}"
+        outcome = await self._send("interactive", payload, what, accepts=True)
+        if not outcome.ok:
+            self._failed(user, what, outcome.error)
+            return []
+        if review.loaded(self.workspace, what, outcome.payload):
+            self._failed(user, what, "bad_response")
+            return []
+        return inputs.options(outcome.payload or {})
+
     def _keep(self, place: Message | View, block: Json, element: Json, state: Json) -> None:
         if isinstance(place, View):
             place.values.setdefault(block["block_id"], {})[element["action_id"]] = state

@@ -1,5 +1,6 @@
 """What the pretended Slack remembers: people, channels, messages, views, files."""
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +124,43 @@ class Group:
     handle: str
     name: str
     users: list[str]
+    updated: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a canvas that can be found and changed by its id."""
+
+    id: str
+    text: str
+
+
+@dataclass
+class Canvas:
+    """A document: the tab of a channel, or one that stands alone."""
+
+    id: str
+    title: str
+    owner: str
+    sections: list[Section]
+    channel: str | None = None
+    access: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def markdown(self) -> str:
+        return "\n\n".join(section.text for section in self.sections)
+
+
+@dataclass
+class Scheduled:
+    """A message that Slack will post later."""
+
+    id: str
+    channel: str
+    post_at: int
+    created: int
+    text: str
+    timer: asyncio.TimerHandle | None = None
 
 
 @dataclass
@@ -301,6 +339,7 @@ class Channel:
     ephemerals: list[Message] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
     bookmarks: list[Bookmark] = field(default_factory=list)
+    canvas: str | None = None
 
     @property
     def event_type(self) -> str:
@@ -349,6 +388,8 @@ class Channel:
             "pending_shared": [],
             "pending_connected_team_ids": [],
         }
+        if self.canvas:
+            found["properties"] = {"canvas": {"file_id": self.canvas, "is_empty": False}}
         if count:
             found["num_members"] = len(self.members)
         return found

@@ -16,6 +16,7 @@ from bot.sandbox.state import (
     App,
     Bookmark,
     Call,
+    Canvas,
     Channel,
     Delivered,
     File,
@@ -26,6 +27,7 @@ from bot.sandbox.state import (
     Note,
     Notice,
     Pin,
+    Scheduled,
     Trigger,
     User,
     View,
@@ -60,6 +62,8 @@ class Workspace:
         self.stacks: dict[str, list[View]] = {}
         self.homes: dict[str, View] = {}
         self.files: dict[str, File] = {}
+        self.canvases: dict[str, Canvas] = {}
+        self.scheduled: dict[str, Scheduled] = {}
         self.triggers: dict[str, Trigger] = {}
         self.answers: dict[str, Answer] = {}
         self.violations: list[Violation] = []
@@ -400,6 +404,52 @@ class Workspace:
         )
         channel.members.remove(user)
         self.touch("channels")
+
+    def regroup(self, group: Group, users: list[str]) -> None:
+        """Put other people into a user group."""
+        before, group.users = group.users, list(dict.fromkeys(users))
+        added = [user for user in group.users if user not in before]
+        removed = [user for user in before if user not in group.users]
+        was, group.updated = group.updated, int(time.time())
+        self.touch("groups")
+        self.emit(
+            {
+                "type": "subteam_members_changed",
+                "subteam_id": group.id,
+                "team_id": TEAM,
+                "date_previous_update": was,
+                "date_update": group.updated,
+                "added_users": added,
+                "added_users_count": str(len(added)),
+                "removed_users": removed,
+                "removed_users_count": str(len(removed)),
+                "event_ts": self.next_ts(),
+            },
+            None,
+        )
+
+    def schedule(self, channel: Channel, at: int, text: str, **more: Any) -> Scheduled:
+        """Post a message later, as the app."""
+        made = Scheduled(self.new_id("Q"), channel.id, at, int(time.time()), text)
+
+        def post() -> None:
+            del self.scheduled[made.id]
+            if not channel.archived and self.bot.id in channel.members:
+                self.post(channel, self.bot.id, text, **more)
+
+        made.timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), post)
+        self.scheduled[made.id] = made
+        return made
+
+    def unschedule(self, message: Scheduled) -> None:
+        if message.timer is not None:
+            message.timer.cancel()
+        del self.scheduled[message.id]
+
+    def close(self) -> None:
+        """Forget what was to happen later."""
+        for message in list(self.scheduled.values()):
+            self.unschedule(message)
 
     def describe(self, channel: Channel, user: str, what: str, value: str) -> None:
         """Set the ``topic`` or the ``purpose``; Slack says so in the channel every time."""

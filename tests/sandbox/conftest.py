@@ -18,11 +18,21 @@ SCOPES = [
     *("commands", "chat:write", "chat:write.public", "channels:read", "channels:manage", "channels:join"),
     *("channels:history", "groups:read", "groups:write", "groups:history", "im:read", "im:write", "im:history"),
     *("pins:read", "pins:write", "bookmarks:read", "bookmarks:write", "reactions:read", "reactions:write"),
-    *("users:read", "users:read.email", "usergroups:read", "files:read", "files:write", "team:read"),
+    *(
+        "users:read",
+        "users:read.email",
+        "usergroups:read",
+        "usergroups:write",
+        "files:read",
+        "files:write",
+        "team:read",
+    ),
+    *("canvases:read", "canvases:write"),
 ]
 EVENTS = [
     *("message.channels", "message.groups", "message.im", "app_mention", "member_joined_channel"),
     *("reaction_added", "pin_added", "file_shared", "app_home_opened", "channel_archive", "channel_rename"),
+    "subteam_members_changed",
 ]
 MANIFEST = {
     "display_information": {"name": "Tocsin"},
