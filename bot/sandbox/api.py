@@ -87,6 +87,7 @@ class Api:
                 ok=bool(answer["ok"]),
                 error=answer.get("error"),
                 token_kind=kind,
+                keys=tuple(answer),
             )
         )
         self.workspace.touch("calls")

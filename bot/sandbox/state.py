@@ -42,7 +42,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Call:
-    """One Web API call, as it came and as it was answered."""
+    """One Web API call, as it came and as it was answered: how, and with which keys."""
 
     method: str
     args: Json
@@ -51,6 +51,7 @@ class Call:
     ok: bool
     error: str | None
     token_kind: str
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from bot.sandbox.server import Sandbox
 from bot.sandbox.state import Channel, Limits
 from bot.settings import Settings
 from bot.slack import manifest
+from tests.sandbox import reference
 
 TOKEN = "a-token-of-the-tests-0123456789"
 QUICK = Tempo(
@@ -179,6 +180,9 @@ async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncI
         finally:
             await made.bot.stop()
         sandbox.assert_no_violations()
+        if reference.THERE:
+            assert reference.bad_calls(sandbox.calls) == []
+            assert reference.bad_answers(sandbox.calls) == []
 
 
 def write_config(folder: Path, **more: str) -> Path:

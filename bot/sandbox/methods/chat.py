@@ -201,7 +201,10 @@ def scheduled(request: Request) -> Json:
 
 _BODY = ("attachments", "blocks", "link_names", "markdown_text", "metadata", "parse", "text", "as_user")
 _LOOK = ("icon_emoji", "icon_url", "username", "thread_ts")
-_POST = (*_BODY, *_LOOK, "mrkdwn", "reply_broadcast", "unfurl_links", "unfurl_media")
+_POST = (
+    *(*_BODY, *_LOOK, "mrkdwn", "reply_broadcast", "unfurl_links", "unfurl_media"),
+    "current_draft_last_updated_ts",
+)
 
 METHODS = {
     "chat.postMessage": Method(post, ("channel",), _POST, "chat:write", tier=SPECIAL),

@@ -54,7 +54,7 @@ def set_topic(request: Request) -> Json:
 
 def set_purpose(request: Request) -> Json:
     channel = _describe(request, "purpose")
-    return {"purpose": channel.purpose.value, "channel": shown(request, channel)}
+    return {"channel": shown(request, channel)}
 
 
 def _describe(request: Request, what: str) -> Channel:
