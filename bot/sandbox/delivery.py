@@ -82,6 +82,7 @@ class Delivery:
         self.workspace = workspace
         self.sockets = sockets
         self.posts = posts
+        self.faults = posts.faults
         self._tasks: set[asyncio.Task[Any]] = set()
         workspace.emit = self.event
 
@@ -104,6 +105,7 @@ class Delivery:
         self, kind: str, payload: Json, what: str, *, accepts: bool, retry: int = 0, reason: str = ""
     ) -> Outcome:
         """Hand one payload to the app, over HTTP if it has a request URL, and keep how that went."""
+        await self.faults.turn(kind)
         at = utc_now().isoformat()
         over = self.posts if self.posts.url else self.sockets
         outcome = await over.deliver(kind, payload, what, accepts=accepts, retry=retry, reason=reason)
@@ -111,6 +113,7 @@ class Delivery:
             Delivered(kind, what, over.name, at, outcome.ok, outcome.ms, outcome.error, retry)
         )
         self.workspace.touch("deliveries")
+        self.faults.passed()
         return outcome
 
     def event(self, event: Json, channel: Channel | None) -> None:
@@ -284,6 +287,26 @@ class Delivery:
         if not outcome.ok:
             self._failed(user, what, outcome.error)
         return Reply(outcome, self.workspace, trigger.id)
+
+    async def suggest(self, user: User, place: Message | View, block: Json, element: Json, typed: str) -> list[Json]:
+        """Type into a menu that asks the app for its options; what it then offers."""
+        payload = self._common("block_suggestion", user, self.workspace.new_trigger(user.id))
+        del payload["trigger_id"]
+        payload |= {"action_id": element["action_id"], "block_id": block["block_id"], "value": typed}
+        if isinstance(place, View):
+            payload |= self._view_place(place)
+        else:
+            shown = self._message_place(user, place)
+            payload |= {key: shown[key] for key in ("container", "channel", "message") if key in shown}
+        what = f"options of {element['action_id']!r}"
+        outcome = await self._send("interactive", payload, what, accepts=True)
+        if not outcome.ok:
+            self._failed(user, what, outcome.error)
+            return []
+        if review.loaded(self.workspace, what, outcome.payload):
+            self._failed(user, what, "bad_response")
+            return []
+        return inputs.options(outcome.payload or {})
 
     def _keep(self, place: Message | View, block: Json, element: Json, state: Json) -> None:
         if isinstance(place, View):

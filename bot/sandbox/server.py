@@ -134,6 +134,7 @@ class Sandbox:
         return self
 
     async def stop(self) -> None:
+        self.workspace.close()
         await self.delivery.close()
         await self.posts.close()
         self.page.close()

@@ -22,9 +22,10 @@ from bot.app import Bot, Tempo, build
 from bot.incidents.model import Incident, TimelineEvent
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
-from bot.sandbox.state import Channel
+from bot.sandbox.state import Channel, Limits
 from bot.settings import Settings
 from bot.slack import manifest
+from tests.sandbox import reference
 
 TOKEN = "a-token-of-the-tests-0123456789"
 QUICK = Tempo(
@@ -173,7 +174,8 @@ def app_of_the_bot() -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncIterator[Stage]:
     """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
-    async with Sandbox(app) as sandbox, aiohttp.ClientSession() as http:
+    # Stories are told faster than people live: more calls a minute than Slack would grant.
+    async with Sandbox(app, limits=Limits(rate_factor=50)) as sandbox, aiohttp.ClientSession() as http:
         settings = Settings(
             database_url=database_url,
             config=folder,
@@ -194,6 +196,9 @@ async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncI
         finally:
             await made.bot.stop()
         sandbox.assert_no_violations()
+        if reference.THERE:
+            assert reference.bad_calls(sandbox.calls) == []
+            assert reference.bad_answers(sandbox.calls) == []
 
 
 def write_config(folder: Path, **more: str) -> Path:
