@@ -38,7 +38,7 @@ HINTS = {
     "is_archived": "the channel is archived; unarchive it",
 }
 # One message a second and channel, with a short burst, is what Slack grants.
-RATE, BURST = 1.0, 6
+RATE, BURST = 1.0, 5
 WAIT = 30.0
 # How far Slack's clock may be behind ours when we look for what an earlier attempt made.
 SLACK_SECONDS = 300

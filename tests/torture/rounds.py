@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import shutil
+import sqlite3
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -78,7 +79,20 @@ async def _chaos(made: World, row: Row, chance: random.Random, seconds: float) -
     while time.monotonic() < end:
         await asyncio.sleep(chance.uniform(0.2, 1.5))
         what = chance.choice(
-            ["kill", "kill", "lost", "limited", "broken", "slow", "cut", "refresh", "twice"]
+            [
+                "kill",
+                "kill",
+                "lost",
+                "limited",
+                "broken",
+                "slow",
+                "cut",
+                "refresh",
+                "twice",
+                "reorder",
+                "deaf",
+                "refuse",
+            ]
             + (["database"] if made.server else ["locked"])
         )
         row.faults[what] += 1
@@ -98,6 +112,12 @@ async def _chaos(made: World, row: Row, chance: random.Random, seconds: float) -
             await faults.send_disconnect(chance.choice(["warning", "refresh_requested"]))
         elif what == "twice":
             faults.duplicate(chance.randint(1, 3), same_envelope=chance.random() < 0.5)
+        elif what == "reorder":
+            faults.reorder(chance.randint(1, 2))
+        elif what == "deaf":
+            made.sandbox.sockets.deafen(pongs=chance.random() < 0.5)
+        elif what == "refuse":
+            made.sandbox.sockets.refuse(chance.randint(1, 4))
         elif what == "database" and made.server:
             await asyncio.to_thread(made.server.stop)
             await asyncio.sleep(chance.uniform(0, 1.5))
@@ -107,11 +127,9 @@ async def _chaos(made: World, row: Row, chance: random.Random, seconds: float) -
 
 
 def _lock(path: str, seconds: float) -> None:
-    import sqlite3  # noqa: PLC0415
-
     with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
         other.execute("begin immediate")
-        time.sleep(seconds)  # noqa: TID251
+        time.sleep(seconds)
         other.execute("rollback")
 
 
