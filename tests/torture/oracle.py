@@ -3,6 +3,7 @@
 It uses nothing of the bot: raw SQL, and the channels as people see them.
 """
 
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ def _messages(world: World, ledger: Ledger, verdict: Verdict) -> None:
             if count > 1:
                 verdict.say("messages doubled", f"{count} times in #{channel.name}: the file {name}")
         topics = [m.rendered for m in channel.messages if m.subtype == "channel_topic"]
-        for first, second in zip(topics, topics[1:], strict=False):
+        for first, second in itertools.pairwise(topics):
             if first == second:
                 verdict.say("messages doubled", f"the topic of #{channel.name} was set twice: {first[:80]!r}")
         if channel.id in ledger.promised:
