@@ -21,6 +21,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
@@ -35,7 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
 from bot.kit.db import Database, unavailable
-from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
 from bot.kit.tasks import spawn
 
 log = structlog.get_logger()
@@ -106,6 +107,21 @@ class Retry:
     attempts: int = 60
 
 
+class Superseded(BotError):  # noqa: N818 - not a fault: somebody else does it
+    """This process was taken for dead, and another one does the work that this task was doing."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The workflow a task carries out, and how often the lease had lapsed when it began."""
+
+    workflow_id: str
+    lapses: int
+
+
+_task: ContextVar[_Task] = ContextVar("task")
+
+
 class Engine:
     """One process's share in the durable work."""
 
@@ -142,6 +158,8 @@ class Engine:
         self._idle: set[str] = set()
         self._places: dict[str, Place] = {}
         self.serving = False
+        # How often this process let its lease run out, and was open to be taken for dead.
+        self._lapses = 0
         self.last_beat: float | None = None
         # How far the database's clock is ahead of this machine's.
         self.ahead = 0.0
@@ -346,6 +364,7 @@ class Engine:
             workflow_id = DBOS.workflow_id or name
             task = asyncio.current_task()
             self._doing.add(workflow_id)
+            _task.set(_Task(workflow_id, self._lapses))
             if task is not None:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
@@ -356,6 +375,9 @@ class Engine:
             for attempt in range(1, retry.attempts + 1):
                 try:
                     await run(*args)
+                    return
+                except Superseded as error:
+                    log.warning("work.superseded", reason=str(error))
                     return
                 except Exception as error:  # noqa: BLE001 - one of the three edges: nothing above can answer
                     wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
@@ -389,7 +411,31 @@ class Engine:
 
     # -- the lease ----------------------------------------------------------------------------------------------
 
+    def _lapsed(self) -> bool:
+        """Whether the lease has run out since it was last renewed; counted, for those whose work began before."""
+        age = self.lease_age()
+        lapsed = age is not None and age > self.lease_seconds
+        self._lapses += lapsed
+        return lapsed
+
+    async def still_mine(self) -> None:
+        """Go on only if nobody has taken over the workflow that runs in this task: to be asked before an effect.
+
+        Costs nothing while the lease holds. Raises `Superseded` if somebody has. A process that was stopped for a
+        while (a frozen machine, SIGSTOP) wakes up in the middle of work that others have done meanwhile.
+        """
+        if (task := _task.get(None)) is None:
+            return
+        if self._lapsed():
+            await self._beat()  # first, or it could be taken over right after the look
+        if task.lapses == self._lapses:
+            return
+        found = await asyncio.to_thread(_get_dbos_instance()._sys_db.get_workflow_statuses, [task.workflow_id])
+        if not found or found[0]["executor_id"] != self.executor_id:
+            raise Superseded("the lease of this process had run out, and another process does this now")
+
     async def _beat(self) -> None:
+        self._lapsed()
         statement = sa.text(
             f"insert into executor_lease (executor_id, beat) values (:id, {self.db.now}) "  # noqa: S608 - our own SQL
             f"on conflict (executor_id) do update set beat = {self.db.now}"

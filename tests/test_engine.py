@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from dbos._dbos import _get_dbos_instance
 
-from bot.engine import MAIN, ROOMS, RUNS, VERSION, Engine, ExecutorLease, Retry, Work
+from bot.engine import MAIN, ROOMS, RUNS, VERSION, Engine, ExecutorLease, Retry, Superseded, Work
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.ids import new_id
@@ -294,3 +294,46 @@ async def test_what_a_statement_was_given_stays_out_of_its_error(database):
 
     assert "parameters" in str(error.value)
     assert "[parameters: ('hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(("taken", "outcome"), [(True, "superseded"), (False, "went on")])
+async def test_a_process_that_slept_through_its_lease_asks_whether_its_work_is_still_its_own(database, taken, outcome):
+    went: list[str] = []
+    begun, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go.wait()
+        try:
+            await engine.still_mine()
+            went.append("went on")
+        except Superseded:
+            went.append("superseded")
+            raise
+        finally:
+            ended.set()
+
+    engine = Engine(database, lease_seconds=30, listen_seconds=0.1, poll_seconds=60)
+    engine.workflow("work", work)
+    await engine.start()
+    try:
+        async with engine.transaction() as tx:
+            tx.enqueue(Work("work", "work:1"))
+        await asyncio.wait_for(begun.wait(), 10)
+        engine.last_beat -= 100  # it was stopped meanwhile
+        if taken:
+            schema = "" if database.sqlite else "dbos."
+            async with database.write() as session:
+                await session.execute(sa.text(f"update {schema}workflow_status set executor_id = 'another'"))
+        go.set()
+        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.sleep(0.1)
+    finally:
+        await engine.stop(drain_seconds=0)
+
+    assert went == [outcome]
+    assert engine.lease_age() < 30, "it renewed its lease before it looked"
+
+
+async def test_outside_of_a_workflow_there_is_nothing_to_ask(engine):
+    await engine.still_mine()

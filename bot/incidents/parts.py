@@ -62,7 +62,10 @@ class Parts:
             return part.result
         try:
             found = await find() if find and part.attempts > 1 else None
-            result = found if found is not None else await make()
+            if found is None:
+                await self.engine.still_mine()
+                found = await make()
+            result = found
         except PermanentError as error:
             log.warning("part.failed", part=part.name, reason=str(error))
             await self.end(part, FAILED, {}, str(error), quiet=quiet)

@@ -145,7 +145,7 @@ async def _played(
         for bot in made.replicas:
             bot.die = False
         await made.ready()
-        await _rest(made)
+        await rest(made)
     except (AssertionError, TimeoutError) as error:
         row.failure = str(error)[:300]
         if before_rest is not None:
@@ -153,7 +153,7 @@ async def _played(
     row.verdict = await asyncio.to_thread(judge, made, players.ledger)
 
 
-async def _rest(made: World, within: float = 90.0) -> None:
+async def rest(made: World, within: float = 90.0) -> None:
     """Wait until nothing is left to do, and nothing has been done for a while."""
     end, calm, seen = time.monotonic() + within, 0, -1
     while calm < 10:
