@@ -307,6 +307,7 @@ class Bot:
             ("notify", opening.notify),
             ("page", opening.page),
             ("request", desk.perform),
+            ("answer", desk.answer),
             ("run", interpreter.run),
             ("show_run", show.show),
             ("draft", share.draft),
@@ -365,6 +366,9 @@ class Bot:
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
                     await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
+        elif workflow == "request":
+            async with self.engine.transaction() as tx:
+                await desks.give_up(tx, args[0], why)
         elif workflow in ("open", "page", "draft"):
             what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
             async with self.engine.transaction() as tx:

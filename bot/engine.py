@@ -44,12 +44,13 @@ log = structlog.get_logger()
 NAME = "tocsin"
 # Raise it only together with a plan for what is still queued under the old one: DBOS leaves other versions' work alone.
 VERSION = "1"
-MAIN, ROOMS, RUNS = "main", "rooms", "runs"
+MAIN, LINES, RUNS = "main", "lines", "runs"
 # Few queues: each costs a thread and a query per poll. Two are partitioned, and a partition is worked at by one
-# workflow at a time, whichever process it is in: RUNS by what a run touches, ROOMS by what is drawn in the chat.
+# workflow at a time, whichever process it is in: RUNS by what a run touches, LINES by whatever must keep its turn, such
+# as what is drawn in one channel, or what one person asked for.
 QUEUES: dict[str, dict[str, Any]] = {
     MAIN: {},
-    ROOMS: {"partition_concurrency": 1},
+    LINES: {"partition_concurrency": 1},
     RUNS: {"partition_concurrency": 1},
 }
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from bot.engine import ROOMS, RUNS, Work
+from bot.engine import LINES, RUNS, Work
 from bot.incidents.model import TimelineEvent
 
 Follow = Callable[[TimelineEvent], Work]
@@ -47,13 +47,13 @@ def run(event: TimelineEvent) -> Work:
 def show_run(event: TimelineEvent) -> Work:
     """Draw a run's message anew."""
     run_id = event.data["run"]
-    return Work("show_run", f"show_run:{event.id}", (run_id,), queue=ROOMS, partition=f"run:{run_id}")
+    return Work("show_run", f"show_run:{event.id}", (run_id,), queue=LINES, partition=f"run:{run_id}")
 
 
 def _room(workflow: str, event: TimelineEvent, *more: str) -> Work:
     """Work on an incident's channel: one at a time, whichever process does it, so nothing is made or drawn twice."""
     args = (event.incident_id, *more)
-    return Work(workflow, f"{workflow}:{event.id}", args, queue=ROOMS, partition=event.incident_id)
+    return Work(workflow, f"{workflow}:{event.id}", args, queue=LINES, partition=event.incident_id)
 
 
 REACTIONS: dict[str, tuple[Follow, ...]] = {

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from dbos._dbos import _get_dbos_instance
 
-from bot.engine import MAIN, ROOMS, RUNS, VERSION, Engine, ExecutorLease, Retry, Superseded, Work
+from bot.engine import LINES, MAIN, RUNS, VERSION, Engine, ExecutorLease, Retry, Superseded, Work
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.ids import new_id
@@ -90,7 +90,7 @@ async def test_the_same_work_promised_twice_is_done_once(engine, diary):
     assert sorted(diary.names()) == ["end", "same"]
 
 
-@pytest.mark.parametrize("queue", [ROOMS, RUNS])
+@pytest.mark.parametrize("queue", [LINES, RUNS])
 async def test_work_in_one_partition_is_done_one_at_a_time_in_order_and_the_next_starts_at_once(database, queue):
     running: list[str] = []
     most = 0
@@ -136,7 +136,7 @@ async def test_partitions_do_not_wait_for_each_other(database):
     await engine.start()
     try:
         async with engine.transaction() as tx:
-            tx.enqueue(*(Work("work", f"work:{p}", (p,), queue=ROOMS, partition=p) for p in ("a", "b", "c")))
+            tx.enqueue(*(Work("work", f"work:{p}", (p,), queue=LINES, partition=p) for p in ("a", "b", "c")))
         async with asyncio.timeout(10):
             await together.wait()
     finally:
@@ -249,7 +249,7 @@ async def test_the_queues_are_few_and_inputs_are_stored_as_json(engine, diary):
         )
         queues = await session.scalars(sa.text(f"select name from {schema}queues order by name"))
     assert json.loads(inputs)["positionalArgs"] == ["plain"]
-    assert list(queues) == [MAIN, ROOMS, RUNS]
+    assert list(queues) == [MAIN, LINES, RUNS]
 
 
 def test_ids_sort_by_the_time_they_were_made():

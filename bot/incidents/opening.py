@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
-from bot.engine import Engine, Work
+from bot.engine import LINES, Engine, Work
 from bot.incidents import lifecycle, parts, roles, timeline
 from bot.incidents.chat import (
     Announcement,
@@ -219,6 +219,10 @@ class Opening:
             )
             for event_id in await parts.waiting(tx, incident.id):  # what was said before there was a channel
                 tx.enqueue(Work("notify", f"late:{event_id}", (incident.id, event_id)))
+            now_known = await lifecycle.find(tx.session, incident.id)
+            if not now_known.is_open:  # over before there was a place for its document
+                work = Work("draft", f"draft:late:{incident.id}", (incident.id,), queue=LINES, partition=incident.id)
+                tx.enqueue(work)
         self.opened(made["id"], incident.id)
 
     async def _furnish(self, incident_id: str) -> None:
