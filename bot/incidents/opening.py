@@ -363,9 +363,7 @@ class Opening:
         result = None
         try:
             if part.name == TOPIC:
-                if incident.channel and part.result.get("text") != topic(card):  # each change is a message to everyone
-                    await self.chat.set_topic(incident.channel, topic(card))
-                    result = {"text": topic(card)}
+                result = await self._topic(part, incident.channel, topic(card))
             elif part.name == CARD and incident.channel:
                 await self.chat.edit(incident.channel, part.result["ts"], card)
             elif part.name == ANNOUNCEMENT:
@@ -374,6 +372,18 @@ class Opening:
             # A deleted message or an archived channel: the state is safe in the database, so this is only logged.
             log.warning("part.not_redrawn", part=part.name, reason=str(error))
         await self.parts.shown(incident.id, part.name, incident.revision, result)
+
+    async def _topic(self, part: Part, channel: str | None, wanted: str) -> parts.Result | None:
+        """Set the topic if it says something else. Each time is a message to everyone, so never twice the same."""
+        if channel is None or part.result.get("text") == wanted:
+            return None
+        if part.result.get("setting") != wanted:
+            await self.parts.keep(part, {**part.result, "setting": wanted})
+        elif await self.chat.has_topic(channel, wanted):  # an earlier attempt did not live to write down that it did it
+            return {"text": wanted}
+        await self.engine.still_mine()
+        await self.chat.set_topic(channel, wanted)
+        return {"text": wanted}
 
     async def _together(self, work: Iterable[Awaitable[Any]]) -> None:
         """Do it all side by side; what fails does not stop the rest, and is raised when all have ended."""

@@ -93,6 +93,12 @@ class Parts:
                 )  # fmt: skip
         part.state, part.result, part.error = state, result, error
 
+    async def keep(self, part: Part, result: Result) -> None:
+        """Write down something about a part that is done, before it is changed."""
+        async with self.engine.transaction() as tx:
+            mine = (col(Part.incident_id) == part.incident_id, col(Part.name) == part.name)
+            await tx.session.execute(sa.update(Part).where(*mine).values(result=result))
+
     async def shown(self, incident_id: str, name: str, revision: int, result: Result | None = None) -> bool:
         """Write down which revision a message shows; False if a newer one was drawn meanwhile, by another process."""
         values: dict[str, Any] = {"shown": revision, "changed_at": self.clock()}
