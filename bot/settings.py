@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     slack_signing_secret: SecretStr | None = Field(default=None, description="from Basic Information")
     host: str = Field(default="127.0.0.1", description="address the web server listens on")
     port: int = Field(default=8080, ge=0, le=65535, description="port the web server listens on; 0 picks a free one")
+    metrics_token: SecretStr | None = Field(
+        default=None, min_length=16, description="bearer token that /metrics asks for; without it the page is open"
+    )
     log: Literal["auto", "json", "text"] = Field(default="auto", description="how logs are written to stderr")
 
     @field_validator("slack_api_url")
