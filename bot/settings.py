@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Secrets and addresses. How the bot behaves is in the YAML files of the folder `config`."""
 
-    model_config = SettingsConfigDict(env_prefix="TOCSIN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TOCSIN_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         default=SecretStr("sqlite:///tocsin.db"),

@@ -65,7 +65,7 @@ FAMILIES = {
     ),
     "tocsin_runs_open": Family("Runs that are not over; asking ones wait for a person", ("state",)),
     "tocsin_run_steps_total": Family(
-        "Attempts at steps of runs that are over, by how they ended", ("type", "outcome"), grows=True
+        "Attempts at steps that are over, by how they ended", ("type", "outcome"), grows=True
     ),
     "tocsin_pages_total": Family(
         "Pages by outcome: sent (with proof), failed, or nobody was woken", ("outcome",), grows=True
@@ -101,23 +101,24 @@ def _allowed(header: str, token: str) -> bool:
     return same and scheme.lower() == "bearer"
 
 
-@dataclass
+@dataclass(eq=False)
 class Stored(Collector):
     """What only the database knows, read anew for each scrape. The same on every process of one database."""
 
     engine: Engine
+    patience: float = PATIENCE
     found: dict[str, Series] = field(default_factory=dict)
     _looking: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
-        """Read it, for at most `PATIENCE` seconds. Whoever asks meanwhile waits for the same answer."""
+        """Read it, for at most *patience* seconds. Whoever asks meanwhile waits for the same answer."""
         if self._looking is None or self._looking.done():
             self._looking = spawn(self._look(), name="metrics.look")
         await asyncio.shield(self._looking)
 
     async def _look(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE), self.engine.db.read() as session:
+            async with asyncio.timeout(self.patience), self.engine.db.read() as session:
                 self.found = await self._read(session)
         except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
             log.warning("metrics.database_unread", reason=type(error).__name__)
