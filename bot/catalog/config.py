@@ -64,7 +64,7 @@ SHORTEST, LONGEST = timedelta(days=1), timedelta(days=36500)
 def _kept(value: Any) -> timedelta | None:
     if value == "forever":
         return None
-    hint = "write how long to keep it, such as 7d or 12h30m, or forever"
+    hint = "write how long to keep it, such as 7d or 36h, or forever"
     if isinstance(value, timedelta):
         kept = value
     elif not isinstance(value, str):
