@@ -252,7 +252,7 @@ async def test_more_than_a_batch_goes_batch_by_batch(database):
 
 async def test_requests_that_are_gone_still_count(database):
     await put(database, request("r1", 91), request("r2", 91, state="refused"), request("r3", 1))
-    stored = Stored(Engine(database))
+    stored = Stored(Engine(database), rest=0)
 
     async def told():
         await stored.look()

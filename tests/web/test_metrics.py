@@ -200,7 +200,7 @@ async def test_a_database_that_does_not_come_to_an_answer_is_not_waited_for(data
 
 
 async def test_who_looks_at_the_same_time_shares_one_look(database):
-    stored = Stored(Engine(database))
+    stored = Stored(Engine(database), rest=0)
     said = []
     event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *args: said.append(args[2]))
 
@@ -246,3 +246,20 @@ async def test_work_that_waits_and_work_under_way_are_told_apart(database):
     assert stored.found["tocsin_work_running"] == {("runs", "run"): 1}
     (oldest,) = stored.found["tocsin_work_oldest_waiting_seconds"].values()
     assert 90 <= oldest < 120
+
+
+@pytest.mark.parametrize(("rest", "shown"), [(0.0, 1), (1e9, 0)])
+async def test_what_takes_long_to_count_is_not_counted_for_every_scrape(database, rest, shown):
+    class Slow(Stored):
+        async def _read(self, session):
+            await asyncio.sleep(page.QUICK * 2)
+            return await super()._read(session)
+
+    stored = Slow(Engine(database), rest=rest)
+    await stored.look()
+    async with database.write() as session:
+        await session.execute(sa.text("insert into counter (name, value) values ('pruned.request.form.done', 1)"))
+    await stored.look()
+
+    assert stored.found["tocsin_requests_total"].get(("form", "done"), 0) == shown
+    assert set(stored.found) == set(FAMILIES)
