@@ -171,9 +171,9 @@ def test_a_token_that_can_be_guessed_is_refused_and_not_repeated():
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "postgresql://x@127.0.0.1:1/none?connect_timeout=1"])
-async def test_without_a_database_the_rest_is_told(serve, url):
-    database = Database(url)
+@pytest.mark.parametrize("url", ["sqlite:///{}/empty.db", "postgresql://x@127.0.0.1:1/none?connect_timeout=1"])
+async def test_without_a_database_the_rest_is_told(serve, tmp_path, url):
+    database = Database(url.format(tmp_path))
     database.metrics.called("auth.test", "ok", 0.1)
 
     answer = await (await serve(database)).get("/metrics")
