@@ -14,7 +14,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from pydantic import SecretStr
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import jobs, migrations
+from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
@@ -24,10 +24,12 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import Intake
 from bot.incidents.opening import Opening
+from bot.incidents.retention import Pruning
 from bot.incidents.staleness import Staleness
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
+from bot.kit.metrics import Metrics
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.postmortems.share import Share
@@ -47,6 +49,7 @@ from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
 from bot.web import health, webhooks
+from bot.web import metrics as metrics_page
 
 log = structlog.get_logger()
 
@@ -116,7 +119,9 @@ class Bot:
         self.shelves = shelves()
         self.config, self.routes = _configuration(settings.config, environment, self.shelves)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
-        self.db = Database(settings.database_url.get_secret_value())
+        self.metrics = Metrics()
+        self.db = Database(settings.database_url.get_secret_value(), self.metrics)
+        self.metrics.built(__version__, "sqlite" if self.db.sqlite else "postgres")
         self.engine = Engine(
             self.db,
             lease_seconds=self.tempo.lease_seconds,
@@ -175,6 +180,7 @@ class Bot:
             log.warning("slack.away", reason=str(error))
         joined.connecting = spawn(self._connect(joined), name="slack.connect")
         joined.clockwork.start()
+        joined.ticker = spawn(self.metrics.watch_loop(), name="loop.watch")
         log.info(
             "bot.started",
             port=self.port,
@@ -206,7 +212,10 @@ class Bot:
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
-        app.add_routes(webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock))
+        app.add_routes(
+            webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock, self.metrics)
+        )
+        app.add_routes(metrics_page.routes(self.metrics, self.engine, _secret(self.settings.metrics_token)))
         app.add_routes(joined.routes)
         app.add_routes(
             health.routes(
@@ -237,6 +246,8 @@ class Bot:
         """Take nothing new, finish what is under way, leave the rest to the next process."""
         joined, self._joined = self._joined, None
         if joined is not None:
+            if joined.ticker is not None:
+                joined.ticker.cancel()
             if joined.clockwork.running:
                 joined.clockwork.shutdown(wait=False)
             if joined.connecting is not None:
@@ -265,7 +276,8 @@ class Bot:
             session,
             draw,
             announcements=general.announcement_channel or "",
-            pace=Pace(rate=self.tempo.messages_per_second),
+            pace=Pace(rate=self.tempo.messages_per_second, waits=self.metrics.paced),
+            metrics=self.metrics,
         )
         people = People(chat)
         desk = Desk(self.engine, react, chat, people, self.clock)
@@ -312,19 +324,21 @@ class Bot:
             ("show_run", show.show),
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react).sweep),
+            ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
                 name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
             )
         intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
-        edge = Edge(bolt(webclient, chat, inbox))
+        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
         sockets, routes = None, []
         if access.app_token is not None:
             token = access.app_token
             sockets = Sockets(
                 session, lambda: chat.socket_url(token), edge.envelope,
-                count=self.tempo.sockets, patience=self.tempo.patience,
+                count=self.tempo.sockets, patience=self.tempo.patience, lost=self.metrics.socket_lost,
             )  # fmt: skip
+            self.metrics.sockets(open=lambda: sockets.open, heard=sockets.silence)
         else:
             routes = slack_http.routes(edge.post, access.signing_secret or "")
 
@@ -336,8 +350,18 @@ class Bot:
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
                 tx.enqueue(Work("sweep", f"sweep:{now:%Y%m%d%H}:{now.minute // 10}", (now.isoformat(),)))
 
+        async def prune_history() -> None:
+            now = self.clock()
+            async with self.engine.transaction() as tx:
+                tx.enqueue(Work("prune", f"prune:{now:%Y%m%d%H}", (now.isoformat(),)))
+
         clockwork = jobs.scheduler(
-            {"people.refresh": people.refresh, "channels.refresh": refresh_channels, "alerts.sweep": sweep_alerts}
+            {
+                "people.refresh": people.refresh,
+                "channels.refresh": refresh_channels,
+                "alerts.sweep": sweep_alerts,
+                "history.prune": prune_history,
+            }
         )
         return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
 
@@ -399,6 +423,7 @@ class _Joined:
     clockwork: AsyncIOScheduler
     runner: web.AppRunner | None = None
     connecting: asyncio.Task[None] | None = None
+    ticker: asyncio.Task[None] | None = None
 
     async def reachable(self) -> str | None:
         if not self.chat.identity:
@@ -470,8 +495,8 @@ class _Access:
 
 def _access(settings: Settings) -> _Access:
     """The secrets that the chosen mode needs; UserError when one is missing."""
-    bot = _plain(settings.slack_bot_token)
-    app, secret = _plain(settings.slack_app_token), _plain(settings.slack_signing_secret)
+    bot = _secret(settings.slack_bot_token)
+    app, secret = _secret(settings.slack_app_token), _secret(settings.slack_signing_secret)
     if settings.slack_mode == "http":
         if bot and secret:
             return _Access(bot, signing_secret=secret)
@@ -487,5 +512,5 @@ def _access(settings: Settings) -> _Access:
     )
 
 
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
+def _secret(found: SecretStr | None) -> str | None:
+    return None if found is None else found.get_secret_value()

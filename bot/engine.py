@@ -54,6 +54,9 @@ QUEUES: dict[str, dict[str, Any]] = {
     RUNS: {"partition_concurrency": 1},
 }
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
+# How the engine calls what is over. What it gave up reviving may be wanted yet, so that is not among them.
+ENDED = ("SUCCESS", "ERROR", "CANCELLED")
+BREATH = 0.05
 
 Workflow = Callable[..., Awaitable[None]]
 # A queue, and the partition of it if it has any.
@@ -100,6 +103,17 @@ class Tx:
 
 
 @dataclass(frozen=True)
+class Backlog:
+    """Promised work of one kind that waits in a queue, or is being done; and how long ago its oldest was promised."""
+
+    queue: str
+    workflow: str
+    running: bool
+    count: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True)
 class Retry:
     """How long a workflow that fails with TemporaryError is tried again before it is parked."""
 
@@ -141,6 +155,7 @@ class Engine:
         ``(workflow, id, args, reason)`` when a workflow is given up.
         """
         self.db = db
+        self.metrics = db.metrics
         self.lease_seconds = lease_seconds
         self.poll_seconds = poll_seconds
         self.listen_seconds = listen_seconds
@@ -164,10 +179,12 @@ class Engine:
         self.last_beat: float | None = None
         # How far the database's clock is ahead of this machine's.
         self.ahead = 0.0
+        self.metrics.watch("tocsin_lease_age_seconds", self.lease_age)
 
     def workflow(self, name: str, run: Workflow, retry: Retry | None = None) -> None:
         """Register *run* under *name*; its arguments and nothing else are kept, as JSON."""
         self._workflows[name] = (run, retry or Retry())
+        self.metrics.expect(workflow=name)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -376,6 +393,7 @@ class Engine:
             for attempt in range(1, retry.attempts + 1):
                 try:
                     await run(*args)
+                    self.metrics.worked(name, "done")
                     return
                 except Superseded as error:
                     log.warning("work.superseded", reason=str(error))
@@ -391,11 +409,13 @@ class Engine:
                     if attempt == retry.attempts:
                         await self._give_up(name, workflow_id, args, error)
                         return
+                    self.metrics.worked(name, "again")
                     await asyncio.sleep(wait)
 
         return guarded
 
     async def _give_up(self, name: str, workflow_id: str, args: tuple[Any, ...], error: Exception) -> None:
+        self.metrics.worked(name, "parked")
         log.error(
             "work.parked",
             exc_info=None if isinstance(error, PermanentError | UserError) else error,
@@ -486,12 +506,62 @@ class Engine:
         if dead:
             # Private name of DBOS 3.4; the public way round is resume_workflow_async, which forgets attempts.
             taken = await asyncio.to_thread(DBOS._recover_pending_workflows, dead)
+            self.metrics.takeovers.inc(len(taken))
             log.warning("engine.took_over", workflows=len(taken), executors=dead)
             self._nudge(where[item.workflow_id] for item in taken)
 
     def lease_age(self) -> float | None:
         """Seconds since this process last renewed its lease; None before the first time."""
         return None if self.last_beat is None else asyncio.get_running_loop().time() - self.last_beat
+
+    # -- how much there is ----------------------------------------------------------------------------------------
+
+    async def backlog(self, session: AsyncSession) -> list[Backlog]:
+        """What is promised and not done yet, in all processes, by queue and workflow."""
+        table = "workflow_status" if self.db.sqlite else "dbos.workflow_status"
+        query = sa.text(
+            "select coalesce(queue_name, ''), coalesce(name, ''), status = 'PENDING', count(*), "  # noqa: S608 - our own SQL
+            f"{self.db.now} - min(created_at) / 1000.0 from {table} "
+            "where status in ('ENQUEUED', 'PENDING') group by 1, 2, 3"
+        )
+        found = await session.execute(query)
+        return [
+            Backlog(queue, name, bool(running), count, max(0.0, float(age)))
+            for queue, name, running, count, age in found
+        ]
+
+    async def prune(self, before: datetime, *, batch: int = 100, batches: int = 200) -> int:
+        """Delete what ended before *before*, with all that the engine kept of it; how many. What has not ended stays.
+
+        A few at a time, with a breath in between: SQLite has one writer. Whoever promises an id again after that
+        has it run again, so what must not happen twice has to be guarded by rows of ours as well.
+        """
+        client = self._connect()
+        until = before.isoformat()
+        gone = 0
+        for _ in range(batches):
+            ended = await client.list_workflows_async(
+                status=list(ENDED),
+                completed_before=until,
+                end_time=until,  # it began before it ended: an index knows that
+                limit=batch,
+                load_input=False,
+                load_output=False,
+            )
+            if ended:
+                await client.delete_workflows_async([item.workflow_id for item in ended])
+            gone += len(ended)
+            if len(ended) < batch:
+                break
+            await asyncio.sleep(BREATH)
+        return gone
+
+    async def forget_dead(self, seconds: float = 86400.0) -> int:
+        """Delete the leases of processes that did not come to delete their own, once they are *seconds* old."""
+        old = sa.text(f"delete from executor_lease where beat < {self.db.now} - :seconds")  # noqa: S608
+        async with self.db.write() as session:
+            done = await session.execute(old, {"seconds": seconds})
+            return max(0, int(done.rowcount))  # type: ignore[attr-defined]
 
 
 def reason(error: BaseException) -> str:

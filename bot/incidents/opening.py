@@ -50,7 +50,7 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
 
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
-KEPT = ("note.added", "page.failed", "work.parked")
+KEPT = ("note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
 # Which runbooks may help with an incident that has these alerts: given by app.build(), since runs lie above.

@@ -23,6 +23,9 @@ from bot.kit.tasks import spawn
 
 log = structlog.get_logger()
 
+# Why Slack asks for a connection to be replaced; "closed", "no_pong" and "silent" are our own words for the rest.
+REASONS = ("warning", "refresh_requested", "too_many_websockets", "link_disabled")
+
 # A fresh address for one connection. Raises TemporaryError or PermanentError.
 Address = Callable[[], Awaitable[str]]
 
@@ -285,7 +288,8 @@ class Sockets:
             if not connection.greeted.done():
                 connection.greeted.set_result(None)
         elif kind == "disconnect":
-            connection.leave(str(found.get("reason") or "disconnect"))
+            reason = str(found.get("reason"))
+            connection.leave(reason if reason in REASONS else "other")
         elif (number := found.get("envelope_id")) and isinstance(found.get("payload"), dict):
             envelope = Envelope(
                 str(number),
