@@ -110,7 +110,7 @@ class Parts:
             if changed.scalar_one_or_none() is not None:
                 return True
             # What is on screen now is older than what was there: draw it once more.
-            await tx.session.execute(sa.update(Part).where(*mine[:2]).values(shown=0))
+            await stale(tx, incident_id, name)
             return False
 
 
@@ -127,6 +127,12 @@ async def waiting(tx: Tx, incident_id: str) -> list[str]:
     query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.state) == WAITING)
     found = await tx.session.scalars(query.order_by(col(Part.changed_at), col(Part.name)))
     return [str(part.result["event"]) for part in found]
+
+
+async def stale(tx: Tx, incident_id: str, name: str) -> None:
+    """What is on screen is not known: draw it, even if nothing changes any more."""
+    mine = (col(Part.incident_id) == incident_id, col(Part.name) == name)
+    await tx.session.execute(sa.update(Part).where(*mine).values(shown=0))
 
 
 async def give_up(tx: Tx, incident_id: str, why: str) -> None:

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from bot.engine import Engine
+from bot.engine import LINES, Engine, Work
+from bot.incidents import parts
 from bot.incidents.chat import Chat
 from bot.incidents.model import Part
 from bot.incidents.parts import DONE, FAILED, Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.errors import BotError, PermanentError
+from bot.kit.ids import new_id
 from bot.kit.tasks import spawn
 from bot.runs import run as runs
 from bot.runs.interpreter import Interpreter
@@ -33,6 +36,7 @@ class Show:
     clock: Clock
     interpreter: Interpreter
     every_seconds: float = 3.0
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _soon: set[str] = field(default_factory=set)
     _drawn: dict[str, tuple[int, Sequence[str]]] = field(default_factory=dict)
 
@@ -42,7 +46,12 @@ class Show:
 
     async def show(self, run_id: str) -> None:
         """Post the message of a run, or draw it as things stand; several changes make one edit."""
-        await self._draw(run_id)
+        async with self._turn(run_id):
+            await self._draw(run_id)
+
+    def _turn(self, run_id: str) -> asyncio.Lock:
+        """The queue sees to it that one workflow draws at a time; a step that talks must wait for it too."""
+        return self._turns.setdefault(run_id, asyncio.Lock())
 
     def heard(self, run_id: str) -> None:
         """A step said something: draw the message again within `every_seconds`."""
@@ -56,8 +65,21 @@ class Show:
         if run_id not in self.interpreter.tails:
             return
         try:
-            await self._draw(run_id, anyway=True)
-        except (BotError, SQLAlchemyError) as error:  # the next step of the run draws it anyway
+            async with self._turn(run_id):
+                await self._draw(run_id, anyway=True)
+        except (BotError, SQLAlchemyError) as error:
+            log.warning("run.not_drawn", run=run_id, reason=type(error).__name__)
+            await self._draw_later(run_id)
+
+    async def _draw_later(self, run_id: str) -> None:
+        """An edit failed, or its answer was lost, so it may come through late: draw once more, whatever is shown."""
+        try:
+            async with self.engine.transaction() as tx:
+                run = await runs.find(tx.session, run_id)
+                await parts.stale(tx, run.incident_id, f"run:{run_id}")
+                work = Work("show_run", f"show_run:{new_id()}", (run_id,), queue=LINES, partition=f"run:{run_id}")
+                tx.enqueue(work)
+        except SQLAlchemyError as error:  # the next step of the run draws it
             log.warning("run.not_drawn", run=run_id, reason=type(error).__name__)
 
     async def _draw(self, run_id: str, *, anyway: bool = False, again: bool = False) -> None:

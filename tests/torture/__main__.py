@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6, help="random rounds on each database")
     parser.add_argument("--points", type=int, default=400, help="fault points to die at, at most, on each database")
     parser.add_argument("--deep", type=int, default=2, help="how many passes of a point are points of their own")
+    parser.add_argument("--chance", type=float, default=1.0, help="of dying at a point that nobody has died at yet")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--databases", default="sqlite,postgres")
     parser.add_argument("--seconds", type=float, default=15, help="how long things go wrong in a random round")
@@ -55,7 +56,7 @@ async def campaign(given: argparse.Namespace, database: str, seed: int, folder: 
             place = folder / f"{database}-points-{number}"
             row = await rounds.point_round(
                 place, points, server=server, way=("socket", "http")[number % 2], seed=seed + number, deep=given.deep,
-                most=most, incidents=2,
+                most=most, incidents=2, chance=given.chance,
             )  # fmt: skip
             _tell(database, row, found, place)
             number += 1

@@ -7,6 +7,7 @@ A point is named by the work under way and what is called; each is the death of 
 
 import functools
 import os
+import random
 import re
 import signal
 import threading
@@ -27,9 +28,12 @@ IDS = re.compile(r"/(respond|upload|files)/.*")
 class Points:
     """Counts what is passed, and dies at the first point that nobody has died at yet."""
 
-    def __init__(self, covered: Path, *, deep: int, die: bool) -> None:
-        """*covered* is shared by all processes of a campaign; *deep*: how many passes of one point are points."""
-        self.covered, self.deep, self.die = covered, deep, die
+    def __init__(self, covered: Path, *, deep: int, die: bool, chance: float = 1.0) -> None:
+        """*covered* is shared by all processes of a campaign; *deep*: how many passes of one point are points.
+
+        With a *chance* below 1 a point is often survived: the short form of a campaign, spread over all of it.
+        """
+        self.covered, self.deep, self.die, self.chance = covered, deep, die, chance
         self.known = set(covered.read_text().split("\n")) if covered.exists() else set()
         self.passed: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -42,6 +46,8 @@ class Points:
             self.passed[name] += 1
             point = f"{name} #{self.passed[name]}"
             if not self.die or self.passed[name] > self.deep or point in self.known:
+                return
+            if random.random() >= self.chance:
                 return
             with self.covered.open("a") as file:
                 file.write(point + "\n")

@@ -34,7 +34,10 @@ def main() -> None:
     log.configure(json=True)
     given = environment()
     points = Points(
-        Path(given["TORTURE_POINTS"]), deep=int(given.get("TORTURE_DEEP", "1")), die=given.get("TORTURE_DIE") == "1"
+        Path(given["TORTURE_POINTS"]),
+        deep=int(given.get("TORTURE_DEEP", "1")),
+        die=given.get("TORTURE_DIE") == "1",
+        chance=float(given.get("TORTURE_CHANCE", "1")),
     )
     points.commits()
     points.acknowledgements()

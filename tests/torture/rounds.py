@@ -34,12 +34,21 @@ class Row:
 
 
 async def point_round(
-    folder: Path, points: Path, *, server: Postgres | None, way: str, seed: int, deep: int, most: int, incidents: int
+    folder: Path,
+    points: Path,
+    *,
+    server: Postgres | None,
+    way: str,
+    seed: int,
+    deep: int,
+    most: int,
+    incidents: int,
+    chance: float = 1.0,
 ) -> Row:
     """Each process dies at the first point nobody has died at; after *most* deaths the last one may live."""
     row = Row("points", seed)
     began = time.monotonic()
-    async with world(folder, points, server=server, replicas=1, way=way, die=True, deep=deep) as made:
+    async with world(folder, points, server=server, replicas=1, way=way, die=True, deep=deep, chance=chance) as made:
         (bot,) = made.replicas
 
         async def spare() -> None:
@@ -151,6 +160,8 @@ async def _played(
         if before_rest is not None:
             before_rest.cancel()
     row.verdict = await asyncio.to_thread(judge, made, players.ledger)
+    if not row.good:
+        (made.folder / "transcript.txt").write_text(_transcript(made))
 
 
 async def rest(made: World, within: float = 90.0) -> None:
@@ -165,6 +176,19 @@ async def rest(made: World, within: float = 90.0) -> None:
         seen = calls
         if time.monotonic() > end:
             return  # the oracle says what is stuck
+
+
+def _transcript(made: World) -> str:
+    """What people see at the end, and how each of their deeds was acknowledged."""
+    workspace = made.sandbox.workspace
+    lines = []
+    for channel in workspace.channels.values():
+        lines.append(f"#{channel.name} {channel.id}")
+        seen = sorted([*channel.messages, *channel.ephemerals], key=lambda m: m.ts)
+        lines += [f"  {m.ts} {m.user} {m.only_for or ''}: {m.rendered!r}"[:600] for m in seen]
+    lines += [str(delivery) for delivery in workspace.deliveries]
+    lines += [f"{call.at} {call.method} {call.ok} {call.error} {str(call.args)[:200]}" for call in workspace.calls]
+    return "\n".join(lines) + "\n"
 
 
 def forget(folder: Path) -> None:

@@ -172,7 +172,17 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path, points: Path, *, server: Postgres | None, replicas: int, way: str, die: bool, deep: int):
+async def world(
+    folder: Path,
+    points: Path,
+    *,
+    server: Postgres | None,
+    replicas: int,
+    way: str,
+    die: bool,
+    deep: int,
+    chance: float = 1.0,
+):
     """A round's world, running."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,6 +215,7 @@ async def world(folder: Path, points: Path, *, server: Postgres | None, replicas
                 "ALERTS_TOKEN": TOKEN,
                 "TORTURE_POINTS": str(points),
                 "TORTURE_DEEP": str(deep),
+                "TORTURE_CHANCE": str(chance),
             }
             bots.append(Replica(environment, port, folder / f"bot-{number}.log", die=die))
         made = World(folder, sandbox, url, server, bots, http, way, ledger)
