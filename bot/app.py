@@ -44,7 +44,7 @@ from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
-from bot.web import health, webhooks
+from bot.web import health, server, webhooks
 
 log = structlog.get_logger()
 
@@ -209,7 +209,7 @@ class Bot:
                 }
             )
         )
-        joined.runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # the webhooks unpack, bounded
+        joined.runner = server.runner(app)
         await joined.runner.setup()
         site = web.TCPSite(joined.runner, self.settings.host, self.settings.port)
         try:
