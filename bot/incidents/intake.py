@@ -334,7 +334,7 @@ class _Transaction:
                         self.stale.add(known.incident_id)
                 self._describe(known, alert, received)
             case Outcome.RESOLVE:
-                self._end(known, max(alert.ends_at or received, known.starts_at), received)
+                self._end(known, alert, received)
             case Outcome.ORPHAN_RESOLVE if stored is None:
                 self._describe(known, alert, received)
                 self._begin(known, waiting, decision)
@@ -344,7 +344,7 @@ class _Transaction:
 
     def _new(self, key: Key, incoming: Incoming, alert: Alert) -> _Known:
         resolved = alert.status is AlertStatus.RESOLVED
-        ends_at = (alert.ends_at or incoming.received_at) if resolved else None
+        ends_at = alert.ends_at if resolved else None
         starts_at = alert.starts_at or ends_at or incoming.received_at
         state = AlertState.RESOLVED if resolved else AlertState.FIRING
         known = _Known(
@@ -385,16 +385,22 @@ class _Transaction:
             "alert_id": known.id,
             "number": known.episode,
             "starts_at": known.starts_at,
-            "ends_at": known.ends_at,
+            "ends_at": self._ended_at(known, waiting),
             "incident_id": None,
             "delivery_id": waiting.delivery_id,
             "decision": decision.reason,
         }
 
-    def _end(self, known: _Known, ends_at: datetime, received: datetime) -> None:
-        known.state, known.ends_at, known.changed = AlertState.RESOLVED, ends_at, True
+    def _ended_at(self, known: _Known, waiting: _Waiting) -> datetime | None:
+        if known.state is not AlertState.RESOLVED:
+            return None
+        return max(known.ends_at or waiting.incoming.received_at, known.starts_at)
+
+    def _end(self, known: _Known, alert: Alert, received: datetime) -> None:
+        known.state, known.changed = AlertState.RESOLVED, True
+        known.ends_at = max(alert.ends_at, known.starts_at) if alert.ends_at else None
         known.last_seen_at = max(known.last_seen_at, received)
-        self.ended.append({"_id": known.episode_id, "_ends_at": ends_at})
+        self.ended.append({"_id": known.episode_id, "_ends_at": known.ends_at or max(received, known.starts_at)})
 
     # Which incident -----------------------------------------------------------------------------------------------
 
