@@ -142,7 +142,9 @@ class Intake:
         routes: Callable[[], Routes],
         clock: Clock,
         services: Callable[[], Mapping[str, Service]] = dict,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
+        self._answer_seconds = answer_seconds
         self._engine = engine
         self._react = react
         self._routes = routes
@@ -169,7 +171,7 @@ class Intake:
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
         try:
-            await asyncio.wait((waiting.answer,), timeout=ANSWER_SECONDS)
+            await asyncio.wait((waiting.answer,), timeout=self._answer_seconds)
             if not waiting.answer.done():
                 raise TemporaryError("the database did not answer in time")
             return waiting.answer.result()
@@ -244,13 +246,8 @@ async def alone(connection: AsyncConnection) -> None:
     """Whoever changes many alerts at once does so one after the other, until the commit; else they would deadlock."""
     if connection.dialect.name == "sqlite":
         return  # it began with BEGIN IMMEDIATE
-    # A process that hangs in here must not stop the others: the server ends its transaction.
-    await connection.execute(
-        sa.text(
-            "select set_config('lock_timeout', '10s', true), "
-            "set_config('idle_in_transaction_session_timeout', '15s', true)"
-        )
-    )
+    # A process that hangs in here does not stop the others for long: the server ends its transaction (kit/db.py).
+    await connection.execute(sa.text("select set_config('lock_timeout', '10s', true)"))
     await connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
 
 
