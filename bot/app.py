@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import Intake
 from bot.incidents.opening import Opening
-from bot.incidents.staleness import Staleness
+from bot.incidents.staleness import QUIET, Staleness
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -86,6 +87,8 @@ class Tempo:
     drain_seconds: float = 5.0
     messages_per_second: float = 1.0
     retry_seconds: float = 0.5
+    sweep_seconds: float = 600.0
+    stale_seconds: float = QUIET.total_seconds()
 
 
 class Bot:
@@ -295,7 +298,7 @@ class Bot:
             ("run", interpreter.run),
             ("show_run", show.show),
             ("draft", share.draft),
-            ("sweep", Staleness(self.engine, react).sweep),
+            ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
         ):
             self.engine.workflow(name, workflow, Retry(first=self.tempo.retry_seconds))
         intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
@@ -307,10 +310,13 @@ class Bot:
         async def sweep_alerts() -> None:
             now = self.clock()
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
-                tx.enqueue(Work("sweep", f"sweep:{now:%Y%m%d%H}:{now.minute // 10}", (now.isoformat(),)))
+                tx.enqueue(
+                    Work("sweep", f"sweep:{now.timestamp() // self.tempo.sweep_seconds:.0f}", (now.isoformat(),))
+                )
 
         clockwork = jobs.scheduler(
-            {"people.refresh": people.refresh, "channels.refresh": refresh_channels, "alerts.sweep": sweep_alerts}
+            {"people.refresh": people.refresh, "channels.refresh": refresh_channels, "alerts.sweep": sweep_alerts},
+            {"alerts.sweep": self.tempo.sweep_seconds},
         )
         return _Joined(session, chat, people, inbox, intake, Socket(app, app_token, webclient), clockwork)
 

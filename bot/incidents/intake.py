@@ -26,6 +26,7 @@ from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery,
 from bot.alerts.routing import Open, Routes
 from bot.catalog.config import Service
 from bot.engine import Engine, Tx
+from bot.incidents import lifecycle
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
@@ -510,11 +511,15 @@ class _Transaction:
         """Say so when the last firing alert of an open incident has resolved."""
         last = {case.known.incident_id: case for case in cases if case.known.incident_id}
         for some in _chunks(sorted(key for key in last if key), CHUNK):
-            for (incident_id,) in await self.connection.execute(_CLEARED, {"ids": list(some)}):
+            for incident_id, silent in await lifecycle.without_firing(self.connection, some):
                 case = last[incident_id]
-                data = {"alert": case.known.id, "episode": case.episode_id}
-                text = "Every alert of this incident has resolved"
-                self._event(incident_id, "alerts.cleared", text, case, data, once=case.episode_id)
+                data: dict[str, Any] = {"alert": case.known.id, "episode": case.episode_id}
+                if silent:
+                    text, data = lifecycle.quiet_text(silent), {**data, "silent": silent}
+                    self._event(incident_id, "alerts.quiet", text, case, data, once=case.episode_id)
+                else:
+                    text = "Every alert of this incident has resolved"
+                    self._event(incident_id, "alerts.cleared", text, case, data, once=case.episode_id)
 
     def _event(self, incident_id: str, kind: str, text: str, case: _Case, data: dict[str, Any], *, once: str) -> None:
         """Events wait until the rows they speak of are written; those of one moment keep their order."""
@@ -652,19 +657,6 @@ _ENDED = (
     .where(_table(Episode).c.id == sa.bindparam("_id"))
     .values(ends_at=sa.bindparam("_ends_at"))
 )
-
-_CLEARED = (
-    sa.select(col(Incident.id))
-    .where(
-        col(Incident.id).in_(sa.bindparam("ids", expanding=True)),
-        col(Incident.is_open).is_(True),
-        ~sa.exists().where(
-            col(AlertRow.incident_id) == col(Incident.id), col(AlertRow.state) != str(AlertState.RESOLVED)
-        ),
-    )
-    .order_by(col(Incident.id))
-)
-
 
 # timeline.touch, for many at once.
 _TOUCHED = (
