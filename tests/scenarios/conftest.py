@@ -54,6 +54,7 @@ class Stage:
     http: aiohttp.ClientSession
     settings: Settings
     environment: dict[str, str]
+    tempo: Tempo = QUICK
 
     @property
     def url(self) -> str:
@@ -111,7 +112,7 @@ class Stage:
     async def restart(self) -> None:
         """Stop the bot and start another on the same database."""
         await self.bot.stop()
-        self.bot = build(self.settings, self.environment, tempo=QUICK)
+        self.bot = build(self.settings, self.environment, tempo=self.tempo)
         await self.bot.start()
         await self.sandbox.connected()
 
@@ -157,7 +158,9 @@ def app_of_the_bot() -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncIterator[Stage]:
+async def staged(
+    database_url: str, folder: Path, app: dict[str, Any], *, port: int = 0, tempo: Tempo = QUICK
+) -> AsyncIterator[Stage]:
     """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
     async with Sandbox(app) as sandbox, aiohttp.ClientSession() as http:
         settings = Settings(
@@ -166,13 +169,13 @@ async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncI
             slack_api_url=sandbox.api_url,
             slack_bot_token=sandbox.bot_token,
             slack_app_token=sandbox.app_token,
-            port=0,
+            port=port,
         )
         environment = {"ALERTS_TOKEN": TOKEN}
-        bot = build(settings, environment, tempo=QUICK)
+        bot = build(settings, environment, tempo=tempo)
         await bot.start()
         await sandbox.connected()
-        made = Stage(sandbox, bot, http, settings, environment)
+        made = Stage(sandbox, bot, http, settings, environment, tempo)
         try:
             yield made
         finally:
