@@ -181,7 +181,7 @@ def labels(value: Any, limit: int = LABEL_LIMIT) -> dict[str, str]:
 
 
 def link(value: Any) -> str | None:
-    """*value* if a person can be sent there: an http(s) address of sensible length."""
+    """*value* if a person can be sent there: an http(s) address of sensible length, written out as ASCII too."""
     if not isinstance(value, str) or len(value) > LINK_LIMIT:
         return None
     address = clean(value.strip()).translate(_LINK_ESCAPES)
@@ -190,7 +190,9 @@ def link(value: Any) -> str | None:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", address)
     except ValueError:
         return None
-    return address if good and len(address) <= LINK_LIMIT else None
+    # Written out, a character that is not ASCII takes three letters for each of its bytes.
+    written = sum(1 if byte < 128 else 3 for byte in address.encode())
+    return address if good and written <= LINK_LIMIT else None
 
 
 def when(value: Any, received_at: datetime) -> datetime | None:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
+from bot.alerts.source import link
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts, roles, timeline
 from bot.incidents.chat import (
@@ -461,13 +462,14 @@ def topic(card: Card) -> str:
     incident = card.incident
     lead = f"<@{card.commander}>" if card.commander else "nobody yet"
     start = f"{incident.reference} · {incident.severity} · {incident.status} · commander: {lead} · "
-    return start + clip(one_line(incident.title), 250 - len(start))
+    # The commander is meant to be a mention; whoever a sender names in the title is not.
+    return start + clip(one_line(incident.title).replace("<@", "@"), 250 - len(start))
 
 
 def bookmark(alerts: Sequence[AlertRow]) -> tuple[str, str] | None:
     """The link most worth having at hand: the alert's runbook, else the alert itself."""
     for alert in alerts:
-        if url := alert.annotations.get("runbook_url"):
+        if url := link(alert.annotations.get("runbook_url")):
             return "Runbook", url
     return next((("Alert", alert.url) for alert in alerts if alert.url), None)
 

@@ -117,6 +117,8 @@ def test_a_million_keys_are_read():
         ("https://", None),
         ("http://[bad", None),
         ("https://example.com/" + "x" * 2000, None),
+        ("https://example.com/" + "ü" * 300, "https://example.com/" + "ü" * 300),
+        ("https://example.com/" + "ü" * 400, None),
         ("", None),
         (7, None),
         (None, None),
