@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import ModuleType
@@ -36,9 +37,10 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What senders may cost: time for one body, memory for all that are here at once, alerts in one."""
+    """What senders may cost: time for a body, memory for all that are here at once, alerts in one."""
 
     read_seconds: float = 30.0
+    turn_seconds: float = 30.0  # how long a large or packed body waits until those before it are read into alerts
     held_bytes: int = 128 * 1024 * 1024
     alerts: int = 20_000  # storing so many takes seconds; many more would take longer than any sender waits
 
@@ -57,7 +59,6 @@ class _Room:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.held = 0
-        # A big body costs many times its size while it is read into alerts: one at a time.
         self.reading = asyncio.Semaphore(1)
 
 
@@ -76,6 +77,19 @@ class _Place:
             raise TemporaryError("too much is arriving at once")
         self.room.held += size
         self._held += size
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One at a time: a large body costs many times its size while it is read into alerts."""
+        try:
+            async with asyncio.timeout(self.room.bounds.turn_seconds):
+                await self.room.reading.acquire()
+        except TimeoutError:
+            raise TemporaryError("too much is waiting to be read") from None
+        try:
+            yield
+        finally:
+            self.room.reading.release()
 
     def __exit__(self, *_: object) -> None:
         self.room.held -= self._held
@@ -153,7 +167,7 @@ async def _accept(
         async with asyncio.timeout(bounds.read_seconds):
             body = await _body(request, place)
         if gzipped(body) or len(body) > BIG:  # what is packed may be large, whatever it looks like
-            async with place.room.reading:
+            async with place.turn():
                 alerts = await asyncio.to_thread(_read, door, body, received_at)
         else:
             alerts = _read(door, body, received_at)

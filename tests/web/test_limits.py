@@ -296,6 +296,20 @@ async def test_a_small_body_that_unpacks_to_a_huge_one_keeps_nobody_waiting(list
     assert {await wire.status() for wire in wires} == {400}
 
 
+async def test_a_packed_body_that_would_wait_too_long_for_its_turn_is_told_to_come_again(listen):
+    connect, url = await listen(Bounds(turn_seconds=0.01))
+    bomb = gzip.compress(b"[" + b"{}," * 300_000 + b"{}]")
+    wires = [await connect() for _ in range(4)]
+    for wire in wires:
+        await wire.head(len(bomb))
+        await wire.send(bomb)
+    answers = sorted([await wire.status() for wire in wires])
+
+    assert answers[0] == 400
+    assert answers[-1] == 503
+    assert await good(url) == 202
+
+
 async def test_many_bombs_at_once_do_not_add_up(door, serve):
     bomb = gzip.compress(b"[" + b"{}," * 250_000 + b"{}]")
     await post(door, bomb)
