@@ -95,6 +95,7 @@ class _Known:
     annotations: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     seen: int = 0
+    seen_before: int = 0
     episode: int = 1
     incident_id: str | None = None
     incident: int | None = None
@@ -302,6 +303,7 @@ class _Transaction:
                     values = dict(row._mapping)
                     key = (connection, values.pop("fingerprint"))
                     values["episode"] = values["episode"] or 1
+                    values["seen_before"] = row.seen
                     self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
 
     # What is decided ----------------------------------------------------------------------------------------------
@@ -543,11 +545,22 @@ class _Transaction:
         again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
         await self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
         await self._many(_CHANGED, [_bound(known) for known in changed])
-        await self._many(
-            _SEEN, [{"_id": known.id, "_seen": known.seen, "_last_seen_at": known.last_seen_at} for known in again]
-        )
+        await self._seen(again)
         await self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
         await self._many(_ENDED, self.ended)
+
+    async def _seen(self, again: Sequence[_Known]) -> None:
+        """Count what only repeats: most of what ever comes, so a few statements for all of it.
+
+        All are given the newest time of their batch; its deliveries are milliseconds apart.
+        """
+        times: dict[int, list[_Known]] = {}
+        for known in again:
+            times.setdefault(known.seen - known.seen_before, []).append(known)
+        for count, alerts in sorted(times.items()):
+            newest = max(known.last_seen_at for known in alerts)
+            for some in _chunks(sorted(known.id for known in alerts), CHUNK):
+                await self.connection.execute(_SEEN, {"_ids": list(some), "_count": count, "_at": newest})
 
     async def _write_events(self) -> None:
         """`timeline.record` for many at once. An episode is told once, so none of these can be there already."""
@@ -626,8 +639,11 @@ _ALERTS = (
 
 _SEEN = (
     sa.update(_table(AlertRow))
-    .where(_table(AlertRow).c.id == sa.bindparam("_id"))
-    .values(seen=sa.bindparam("_seen"), last_seen_at=sa.bindparam("_last_seen_at"))
+    .where(_table(AlertRow).c.id.in_(sa.bindparam("_ids", expanding=True)))
+    .values(
+        seen=_table(AlertRow).c.seen + sa.bindparam("_count"),
+        last_seen_at=sa.bindparam("_at", type_=_table(AlertRow).c.last_seen_at.type),
+    )
 )
 
 # Everything that may change; the identity and the first time do not.
