@@ -1,9 +1,8 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import sqlalchemy as sa
 import structlog
 from aiohttp import web
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from pydantic import SecretStr
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import jobs, migrations
+from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
@@ -25,10 +25,12 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.opening import Opening
+from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
+from bot.kit.metrics import Metrics
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.postmortems.share import Share
@@ -40,12 +42,15 @@ from bot.runs.model import ENDED, RunState
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
-from bot.slack.app import Socket, bolt, draw
+from bot.slack import http as slack_http
+from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
+from bot.slack.socket import Patience, Sockets
 from bot.web import health, server, webhooks
+from bot.web import metrics as metrics_page
 
 log = structlog.get_logger()
 
@@ -90,6 +95,8 @@ class Tempo:
     answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
+    sockets: int = 2
+    patience: Patience = field(default_factory=Patience)
 
 
 class Bot:
@@ -102,8 +109,13 @@ class Bot:
         *,
         clock: Clock = utc_now,
         tempo: Tempo | None = None,
+        traces: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
-        """Read the configuration and check it; nothing is opened. Raises UserError with all that is wrong."""
+        """Read the configuration and check it; nothing is opened. Raises UserError with all that is wrong.
+
+        *traces* see every HTTP request the bot makes through its one session.
+        """
+        self.traces = list(traces)
         self.settings = settings
         self.environment = environment
         self.clock = clock
@@ -111,7 +123,9 @@ class Bot:
         self.shelves = shelves()
         self.config, self.routes = _configuration(settings.config, environment, self.shelves)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
-        self.db = Database(settings.database_url.get_secret_value())
+        self.metrics = Metrics()
+        self.db = Database(settings.database_url.get_secret_value(), self.metrics)
+        self.metrics.built(__version__, "sqlite" if self.db.sqlite else "postgres")
         self.engine = Engine(
             self.db,
             lease_seconds=self.tempo.lease_seconds,
@@ -125,19 +139,16 @@ class Bot:
 
     async def start(self) -> None:
         """Open everything, in the order in which it is needed. Alerts are taken before Slack answers."""
-        bot_token, app_token = self.settings.slack_bot_token, self.settings.slack_app_token
-        if bot_token is None or app_token is None:
-            raise UserError(
-                "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the "
-                "manifest that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
-            )
+        access = _access(self.settings)
         await asyncio.to_thread(migrations.check, self.db)
         for problem in self.oddities():
             log.warning("configuration.odd", problem=problem)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=100), timeout=aiohttp.ClientTimeout(total=30)
+            connector=aiohttp.TCPConnector(limit=100),
+            timeout=aiohttp.ClientTimeout(total=30),
+            trace_configs=self.traces,
         )
-        joined = self._joined = self._join(session, bot_token.get_secret_value(), app_token.get_secret_value())
+        joined = self._joined = self._join(session, access)
         try:
             await self._open(joined)
         except BaseException:
@@ -171,8 +182,9 @@ class Bot:
             await joined.chat.hello()
         except TemporaryError as error:
             log.warning("slack.away", reason=str(error))
-        spawn(self._connect(joined), name="slack.connect")
+        joined.connecting = spawn(self._connect(joined), name="slack.connect")
         joined.clockwork.start()
+        joined.ticker = spawn(self.metrics.watch_loop(), name="loop.watch")
         log.info(
             "bot.started",
             port=self.port,
@@ -188,14 +200,15 @@ class Bot:
             try:
                 if not joined.chat.identity:
                     await joined.chat.hello()
-                await joined.socket.start()
-                log.info("slack.connected", team=joined.chat.identity.get("team_id"))
                 break
             except (BotError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 told = str(error) if isinstance(error, BotError) else type(error).__name__
                 log.warning("slack.not_connected", reason=told, wait_seconds=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 60.0)
+        if joined.sockets is not None:
+            await joined.sockets.start()
+        log.info("slack.connected", team=joined.chat.identity.get("team_id"), mode=self.settings.slack_mode)
         try:
             await joined.people.refresh()  # whoever is not known yet is asked for one by one
         except BotError as error:
@@ -203,7 +216,11 @@ class Bot:
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
-        app.add_routes(webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock))
+        app.add_routes(
+            webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock, self.metrics)
+        )
+        app.add_routes(metrics_page.routes(self.metrics, self.engine, _secret(self.settings.metrics_token)))
+        app.add_routes(joined.routes)
         app.add_routes(
             health.routes(
                 {
@@ -213,7 +230,7 @@ class Bot:
                 }
             )
         )
-        joined.runner = server.runner(app)
+        joined.runner = server.runner(app, stop_seconds=self.tempo.drain_seconds)
         await joined.runner.setup()
         site = web.TCPSite(joined.runner, self.settings.host, self.settings.port)
         try:
@@ -228,10 +245,14 @@ class Bot:
         """Take nothing new, finish what is under way, leave the rest to the next process."""
         joined, self._joined = self._joined, None
         if joined is not None:
+            if joined.ticker is not None:
+                joined.ticker.cancel()
             if joined.clockwork.running:
                 joined.clockwork.shutdown(wait=False)
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                await joined.socket.stop()
+            if joined.connecting is not None:
+                joined.connecting.cancel()
+            if joined.sockets is not None:
+                await joined.sockets.stop()
             await joined.intake.stop()
             if joined.runner is not None:
                 await joined.runner.cleanup()
@@ -244,17 +265,18 @@ class Bot:
             log.info("bot.stopped")
         await self.db.close()
 
-    def _join(self, session: aiohttp.ClientSession, bot_token: str, app_token: str) -> "_Joined":
+    def _join(self, session: aiohttp.ClientSession, access: "_Access") -> "_Joined":
         general = self.config.general
         webclient = AsyncWebClient(
-            token=bot_token, base_url=self.settings.slack_api_url, session=session, retry_handlers=[]
+            token=access.bot_token, base_url=self.settings.slack_api_url, session=session, retry_handlers=[]
         )
         chat = SlackChat(
             webclient,
             session,
             draw,
             announcements=general.announcement_channel or "",
-            pace=Pace(rate=self.tempo.messages_per_second),
+            pace=Pace(rate=self.tempo.messages_per_second, waits=self.metrics.paced),
+            metrics=self.metrics,
         )
         people = People(chat)
         desk = Desk(self.engine, react, chat, people, self.clock)
@@ -296,12 +318,16 @@ class Bot:
             ("notify", opening.notify),
             ("page", opening.page),
             ("request", desk.perform),
+            ("answer", desk.answer),
             ("run", interpreter.run),
             ("show_run", show.show),
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("prune", Pruning(self.engine, general.retention).prune),
         ):
-            self.engine.workflow(name, workflow, Retry(first=self.tempo.retry_seconds))
+            self.engine.workflow(
+                name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
+            )
         intake = Intake(
             self.engine,
             react,
@@ -310,7 +336,17 @@ class Bot:
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
         )
-        app = bolt(webclient, chat, inbox, signing_secret=_plain(self.settings))
+        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
+        sockets, routes = None, []
+        if access.app_token is not None:
+            token = access.app_token
+            sockets = Sockets(
+                session, lambda: chat.socket_url(token), edge.envelope,
+                count=self.tempo.sockets, patience=self.tempo.patience, lost=self.metrics.socket_lost,
+            )  # fmt: skip
+            self.metrics.sockets(open=lambda: sockets.open, heard=sockets.silence)
+        else:
+            routes = slack_http.routes(edge.post, access.signing_secret or "")
 
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
@@ -322,11 +358,21 @@ class Bot:
                     Work("sweep", f"sweep:{now.timestamp() // self.tempo.sweep_seconds:.0f}", (now.isoformat(),))
                 )
 
+        async def prune_history() -> None:
+            now = self.clock()
+            async with self.engine.transaction() as tx:
+                tx.enqueue(Work("prune", f"prune:{now:%Y%m%d%H}", (now.isoformat(),)))
+
         clockwork = jobs.scheduler(
-            {"people.refresh": people.refresh, "channels.refresh": refresh_channels, "alerts.sweep": sweep_alerts},
+            {
+                "people.refresh": people.refresh,
+                "channels.refresh": refresh_channels,
+                "alerts.sweep": sweep_alerts,
+                "history.prune": prune_history,
+            },
             {"alerts.sweep": self.tempo.sweep_seconds},
         )
-        return _Joined(session, chat, people, inbox, intake, Socket(app, app_token, webclient), clockwork)
+        return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -353,6 +399,9 @@ class Bot:
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
                     await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
+        elif workflow == "request":
+            async with self.engine.transaction() as tx:
+                await desks.give_up(tx, args[0], why)
         elif workflow in ("open", "page", "draft"):
             what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
             async with self.engine.transaction() as tx:
@@ -378,21 +427,29 @@ class _Joined:
     people: People
     inbox: Inbox
     intake: Intake
-    socket: Socket
+    sockets: Sockets | None
+    routes: list[web.RouteDef]
     clockwork: AsyncIOScheduler
     runner: web.AppRunner | None = None
+    connecting: asyncio.Task[None] | None = None
+    ticker: asyncio.Task[None] | None = None
 
     async def reachable(self) -> str | None:
         if not self.chat.identity:
             return "Slack has not answered yet"
-        return None if self.socket.connected else "the socket to Slack is not connected"
+        return self.sockets.health() if self.sockets is not None else None
 
 
 def build(
-    settings: Settings, environment: Mapping[str, str], *, clock: Clock = utc_now, tempo: Tempo | None = None
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    clock: Clock = utc_now,
+    tempo: Tempo | None = None,
+    traces: Sequence[aiohttp.TraceConfig] = (),
 ) -> Bot:
     """The bot, made and checked, not yet running."""
-    return Bot(settings, environment, clock=clock, tempo=tempo)
+    return Bot(settings, environment, clock=clock, tempo=tempo, traces=traces)
 
 
 def runbook_folder(folder: Path, config: Config) -> Path:
@@ -436,5 +493,33 @@ def _unknown(config: Config, found: Shelves) -> list[str]:
     return problems
 
 
-def _plain(settings: Settings) -> str | None:
-    return settings.slack_signing_secret.get_secret_value() if settings.slack_signing_secret else None
+@dataclass(frozen=True)
+class _Access:
+    """What opens Slack: with `app_token` by socket, else by requests signed with `signing_secret`."""
+
+    bot_token: str
+    app_token: str | None = None
+    signing_secret: str | None = None
+
+
+def _access(settings: Settings) -> _Access:
+    """The secrets that the chosen mode needs; UserError when one is missing."""
+    bot = _secret(settings.slack_bot_token)
+    app, secret = _secret(settings.slack_app_token), _secret(settings.slack_signing_secret)
+    if settings.slack_mode == "http":
+        if bot and secret:
+            return _Access(bot, signing_secret=secret)
+        raise UserError(
+            "TOCSIN_SLACK_MODE=http needs TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_SIGNING_SECRET (Basic "
+            "Information): make an app from the manifest that `tocsin manifest --url https://…` prints"
+        )
+    if bot and app:
+        return _Access(bot, app_token=app)
+    raise UserError(
+        "Set TOCSIN_SLACK_BOT_TOKEN (xoxb-…) and TOCSIN_SLACK_APP_TOKEN (xapp-…): make an app from the "
+        "manifest that `tocsin manifest` prints. To try the bot without Slack: tocsin demo"
+    )
+
+
+def _secret(found: SecretStr | None) -> str | None:
+    return None if found is None else found.get_secret_value()

@@ -178,13 +178,19 @@ async def _told(story: Coroutine[Any, Any, None]) -> None:
 
 
 @cli.command()
-def manifest() -> None:
+def manifest(
+    url: Annotated[
+        str | None, typer.Option(help="the bot's public address, for TOCSIN_SLACK_MODE=http; without it: Socket Mode")
+    ] = None,
+) -> None:
     """Print the manifest to make the Slack app from (api.slack.com/apps → Create New App → From a manifest)."""
-    out(json.dumps(_manifest(), indent=2))
+    if url is not None and not re.fullmatch(r"https://[^\s/]+(/[^\s?#]*)?", url):
+        raise UserError(f"{url!r} is not an address Slack would call; write for example https://tocsin.example.com")
+    out(json.dumps(_manifest(url), indent=2))
 
 
-def _manifest() -> dict[str, Any]:
-    return manifests.build(app.shelves().commands)
+def _manifest(url: str | None = None) -> dict[str, Any]:
+    return manifests.build(app.shelves().commands, url=url)
 
 
 @alerts.command("read")

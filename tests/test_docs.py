@@ -31,6 +31,7 @@ from bot.incidents import lifecycle, roles
 from bot.incidents.access import Person
 from bot.incidents.model import RoleName, Sev
 from bot.kit import yaml
+from bot.kit.clock import parse_duration
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
@@ -277,7 +278,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
 @pytest.mark.parametrize(
     ("title", "models"),
     [
-        ("tocsin.yaml", [catalog.General]),
+        ("tocsin.yaml", [catalog.General, catalog.Retention]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
         ("catalog.yaml", [catalog.Service]),
@@ -302,9 +303,17 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
     table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
     listed = {word: cells[1] for cells in table for word in coded(cells[0])[:1]}
     default = catalog.General.model_fields[name].default
-    shown = {"version": "", "announcement_channel": "none", "public_url": "none"}
+    shown = {"version": "", "announcement_channel": "none", "public_url": "none", "retention": "see below"}
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
+
+
+@pytest.mark.parametrize("name", list(catalog.Retention.model_fields))
+def test_the_defaults_of_what_is_kept_are_those_of_the_code(name):
+    table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
+    listed = {word: cells[1] for cells in table for word in coded(cells[0])[:1]}
+
+    assert parse_duration(listed[name].strip("`")) == catalog.Retention.model_fields[name].default
 
 
 def test_what_the_configuration_refuses_is_named():
@@ -408,6 +417,8 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
                 assert {c.source for c in config.connections.values()} <= set(SHELVES.sources)
             elif name == catalog.ROUTES:
                 assert routing.load(folder / name).routes
+            elif name == "prometheus.yml":
+                assert yaml.load(text, name).data["scrape_configs"]
             elif name == "alertmanager.yml":
                 assert yaml.load(text, name).data["receivers"]
             else:

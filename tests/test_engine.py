@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from dbos._dbos import _get_dbos_instance
 
-from bot.engine import MAIN, RUNS, VERSION, Engine, ExecutorLease, Retry, Work
+from bot.engine import LINES, MAIN, RUNS, VERSION, Engine, ExecutorLease, Retry, Superseded, Work
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.ids import new_id
@@ -90,33 +90,59 @@ async def test_the_same_work_promised_twice_is_done_once(engine, diary):
     assert sorted(diary.names()) == ["end", "same"]
 
 
-async def test_work_for_one_target_is_done_one_at_a_time(database):
+@pytest.mark.parametrize("queue", [LINES, RUNS])
+async def test_work_in_one_partition_is_done_one_at_a_time_in_order_and_the_next_starts_at_once(database, queue):
     running: list[str] = []
     most = 0
-    ended = 0
+    ended: list[int] = []
 
-    async def work(name: str) -> None:
-        nonlocal most, ended
-        running.append(name)
+    async def work(number: int) -> None:
+        nonlocal most
+        running.append(str(number))
         most = max(most, len(running))
-        await asyncio.sleep(0.05)
-        running.remove(name)
-        ended += 1
+        await asyncio.sleep(0.03)
+        running.remove(str(number))
+        ended.append(number)
 
-    engine = Engine(database, listen_seconds=0.1, poll_seconds=0.2)
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=60)  # a poll that never comes
     engine.workflow("work", work)
     await engine.start()
     try:
-        for n in range(3):
+        for n in range(5):
             async with engine.transaction() as tx:
-                tx.enqueue(Work("work", f"work:{n}", ("x",), queue=RUNS, partition="web-1"))
-        async with asyncio.timeout(10):
-            while ended < 3:
+                tx.enqueue(Work("work", f"work:{n}", (n,), queue=queue, partition="web-1"))
+        async with asyncio.timeout(20):
+            while len(ended) < 5:
                 await asyncio.sleep(0.01)
     finally:
         await engine.stop(drain_seconds=0)
 
     assert most == 1
+    assert ended == list(range(5))
+
+
+async def test_partitions_do_not_wait_for_each_other(database):
+    here: set[str] = set()
+    together = asyncio.Event()
+
+    async def work(partition: str) -> None:
+        here.add(partition)
+        if len(here) == 3:
+            together.set()
+        await together.wait()
+
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=60)
+    engine.workflow("work", work)
+    await engine.start()
+    try:
+        async with engine.transaction() as tx:
+            tx.enqueue(*(Work("work", f"work:{p}", (p,), queue=LINES, partition=p) for p in ("a", "b", "c")))
+        async with asyncio.timeout(10):
+            await together.wait()
+    finally:
+        await engine.stop(drain_seconds=0)
+
+    assert here == {"a", "b", "c"}
 
 
 async def test_a_passing_failure_is_tried_again_and_a_lasting_one_is_parked(database):
@@ -223,7 +249,7 @@ async def test_the_queues_are_few_and_inputs_are_stored_as_json(engine, diary):
         )
         queues = await session.scalars(sa.text(f"select name from {schema}queues order by name"))
     assert json.loads(inputs)["positionalArgs"] == ["plain"]
-    assert list(queues) == [MAIN, RUNS]
+    assert list(queues) == [MAIN, LINES, RUNS]
 
 
 def test_ids_sort_by_the_time_they_were_made():
@@ -268,3 +294,46 @@ async def test_what_a_statement_was_given_stays_out_of_its_error(database):
 
     assert "parameters" in str(error.value)
     assert "[parameters: ('hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(("taken", "outcome"), [(True, "superseded"), (False, "went on")])
+async def test_a_process_that_slept_through_its_lease_asks_whether_its_work_is_still_its_own(database, taken, outcome):
+    went: list[str] = []
+    begun, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go.wait()
+        try:
+            await engine.still_mine()
+            went.append("went on")
+        except Superseded:
+            went.append("superseded")
+            raise
+        finally:
+            ended.set()
+
+    engine = Engine(database, lease_seconds=30, listen_seconds=0.1, poll_seconds=60)
+    engine.workflow("work", work)
+    await engine.start()
+    try:
+        async with engine.transaction() as tx:
+            tx.enqueue(Work("work", "work:1"))
+        await asyncio.wait_for(begun.wait(), 10)
+        engine.last_beat -= 100  # it was stopped meanwhile
+        if taken:
+            schema = "" if database.sqlite else "dbos."
+            async with database.write() as session:
+                await session.execute(sa.text(f"update {schema}workflow_status set executor_id = 'another'"))
+        go.set()
+        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.sleep(0.1)
+    finally:
+        await engine.stop(drain_seconds=0)
+
+    assert went == [outcome]
+    assert engine.lease_age() < 30, "it renewed its lease before it looked"
+
+
+async def test_outside_of_a_workflow_there_is_nothing_to_ask(engine):
+    await engine.still_mine()

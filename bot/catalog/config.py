@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
 from bot.kit.text import nearest
 from bot.kit.yaml import Document, YamlError
@@ -55,6 +57,39 @@ def _version(value: Any) -> Any:
 Version = Annotated[StrictInt, BeforeValidator(_version)]
 
 
+# Slack and alert senders repeat themselves for minutes; what tells a repeat from news must outlive that by far.
+SHORTEST, LONGEST = timedelta(days=1), timedelta(days=36500)
+
+
+def _kept(value: Any) -> timedelta | None:
+    if value == "forever":
+        return None
+    hint = "write how long to keep it, such as 7d or 36h, or forever"
+    if isinstance(value, timedelta):
+        kept = value
+    elif not isinstance(value, str):
+        raise ValueError(hint)
+    else:
+        try:
+            kept = parse_duration(value)
+        except (ValueError, OverflowError):
+            raise ValueError(hint) from None
+    if not SHORTEST <= kept <= LONGEST:
+        raise ValueError("keep it for at least 1d and at most 36500d, or forever")
+    return kept
+
+
+Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
+
+
+class Retention(Strict):
+    """How long what is not the record is kept; None is for ever."""
+
+    workflows: Kept = timedelta(days=7)
+    deliveries: Kept = timedelta(days=90)
+    requests: Kept = timedelta(days=90)
+
+
 class General(Strict):
     """`tocsin.yaml`: how the bot behaves as a whole."""
 
@@ -66,6 +101,7 @@ class General(Strict):
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
+    retention: Retention = Retention()
 
     @field_validator("private_networks")
     @classmethod

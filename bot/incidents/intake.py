@@ -156,6 +156,8 @@ class Intake:
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._stopped = False
+        engine.metrics.watch("tocsin_intake_waiting_deliveries", lambda: len(self._queue))
+        engine.metrics.watch("tocsin_intake_waiting_bytes", lambda: self._bytes)
 
     async def accept(self, incoming: Incoming) -> Receipt:
         """Store *incoming*; returns when it is committed.
@@ -224,6 +226,8 @@ class Intake:
                 log.error("intake.failed", delivery=batch[0].delivery_id, exc_info=error)
                 _fail(batch[0], error)
             return
+        outcomes = Tally(outcome for receipt in receipts for _, outcome, _ in receipt.results)
+        self._engine.metrics.stored(len(batch), outcomes)
         for waiting, receipt in zip(batch, receipts, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(receipt)

@@ -1,11 +1,8 @@
 """From a decision to a furnished channel: what the bot does in the chat for an incident, step by step, resumable."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +13,7 @@ from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
 from bot.alerts.source import link
-from bot.engine import Engine
+from bot.engine import LINES, Engine, Work
 from bot.incidents import lifecycle, parts, roles, timeline
 from bot.incidents.chat import (
     Announcement,
@@ -54,31 +51,11 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
 
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
-KEPT = ("note.added", "page.failed", "work.parked")
+KEPT = ("note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
 # Which runbooks may help with an incident that has these alerts: given by app.build(), since runs lie above.
 Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
-
-
-class Locks:
-    """One lock for each incident, so that two workflows of this process do not draw the same message at once."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._users: dict[str, int] = defaultdict(int)
-
-    @asynccontextmanager
-    async def hold(self, key: str) -> Any:
-        """Wait for *key* and hold it."""
-        self._users[key] += 1
-        try:
-            async with self._locks[key]:
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._locks[key]
 
 
 @dataclass
@@ -93,7 +70,6 @@ class Opening:
     offers: Offers
     clock: Clock
     opened: Callable[[str, str], None] = lambda channel, incident_id: None
-    locks: Locks = field(default_factory=Locks)
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
@@ -102,23 +78,21 @@ class Opening:
 
     async def open(self, incident_id: str) -> None:
         """Channel first; then topic, people, bookmark, card and announcement side by side."""
-        async with self.locks.hold(incident_id):
-            structlog.contextvars.bind_contextvars(incident=incident_id)
-            async with self.engine.db.read() as session:  # the least that is needed: somebody waits for the channel
-                incident = await lifecycle.find(session, incident_id)
-            if incident.status in NEVER_OPENED and incident.channel is None:
-                asked = await self._announce(incident_id)
-                if incident.status == Status.TRIAGE and not asked:
-                    await self._unasked(incident_id)
-                return
-            await self._channel(incident)
-            await self._furnish(incident_id)
+        structlog.contextvars.bind_contextvars(incident=incident_id)
+        async with self.engine.db.read() as session:  # the least that is needed: somebody waits for the channel
+            incident = await lifecycle.find(session, incident_id)
+        if incident.status in NEVER_OPENED and incident.channel is None:
+            asked = await self._announce(incident_id)
+            if incident.status == Status.TRIAGE and not asked:
+                await self._unasked(incident_id)
+            return
+        await self._channel(incident)
+        await self._furnish(incident_id)
 
     async def refresh(self, incident_id: str) -> None:
         """Draw card, announcement and topic as things stand; several changes make one edit."""
-        async with self.locks.hold(incident_id):
-            structlog.contextvars.bind_contextvars(incident=incident_id)
-            await self._catch_up(incident_id)
+        structlog.contextvars.bind_contextvars(incident=incident_id)
+        await self._catch_up(incident_id)
 
     async def page(self, incident_id: str, number: int) -> None:
         """Wake somebody, and write down what the pager said about it."""
@@ -165,11 +139,19 @@ class Opening:
         async with self.engine.db.read() as session:
             event = await session.get(TimelineEvent, event_id)
             incident = await lifecycle.find(session, incident_id)
-        if event is None or incident.channel is None:
-            return  # `open` tells what it must when there is one
+        if event is None:
+            return
+        if incident.channel is None:
+            if event.kind not in KEPT:
+                return  # the card shows what came of it
+            async with self.engine.transaction() as tx:  # `_channel` takes the same lock: one of the two tells it
+                incident = await lifecycle.find(tx.session, incident_id, lock=True)
+                if incident.channel is None:
+                    await parts.wait(tx, incident_id, _notice(event_id), event_id, now=self.clock())
+                    return
         message = said(incident, event)
         if message is not None:
-            await self.say(incident, f"notice:{event_id}", message)
+            await self.say(incident, _notice(event_id), message)
 
     async def say(self, incident: Incident, name: str, message: Message) -> str | None:
         """Post *message* once under *name*; its id, or None if the chat refuses it."""
@@ -185,9 +167,8 @@ class Opening:
             ts = await self.chat.find_post(channel, key, since=incident.opened_at)
             return {"ts": ts} if ts else None
 
-        async with self.locks.hold(key):
-            part = (await self.parts.begin(incident.id, [name]))[name]
-            made = await self.parts.make(part, make, find, quiet=True)
+        part = (await self.parts.begin(incident.id, [name]))[name]
+        made = await self.parts.make(part, make, find, quiet=True)
         return made["ts"] if made else None
 
     # -- the parts --------------------------------------------------------------------------------------------
@@ -237,6 +218,12 @@ class Opening:
                 data={"channel": made["id"], "name": made["name"]},
                 once="channel",
             )
+            for event_id in await parts.waiting(tx, incident.id):  # what was said before there was a channel
+                tx.enqueue(Work("notify", f"late:{event_id}", (incident.id, event_id)))
+            now_known = await lifecycle.find(tx.session, incident.id)
+            if not now_known.is_open:  # over before there was a place for its document
+                work = Work("draft", f"draft:late:{incident.id}", (incident.id,), queue=LINES, partition=incident.id)
+                tx.enqueue(work)
         self.opened(made["id"], incident.id)
 
     async def _furnish(self, incident_id: str) -> None:
@@ -308,9 +295,10 @@ class Opening:
             work.append(self.parts.make(found[INVITES], invite))
         if link:
             work.append(self.parts.make(found[BOOKMARK], add_bookmark, find_bookmark))
-        await self._together(work)
-        await self._catch_up(incident_id)
-        await self._tell_late(incident_id)
+        try:
+            await self._together(work)
+        finally:  # one part that does not come right for hours must not keep the rest from being up to date
+            await self._catch_up(incident_id)
 
     async def _unasked(self, incident_id: str) -> None:
         """A question that nobody can see would let an alert lie for ever: it counts as answered with yes."""
@@ -361,18 +349,6 @@ class Opening:
 
         await self.parts.make(part, make, quiet=True)
 
-    async def _tell_late(self, incident_id: str) -> None:
-        """What was said before there was a channel."""
-        async with self.engine.db.read() as session:
-            incident = await lifecycle.find(session, incident_id)
-            opened = await session.get(TimelineEvent, derived_id("timeline", incident_id, "channel.opened", "channel"))
-            # A little later too: `notify` may have looked just before. What it told is not told again.
-            until = (opened.recorded_at if opened else incident.opened_at) + timedelta(seconds=5)
-            events = await timeline.before(session, incident_id, KEPT, until)
-        for event in events:
-            if (message := said(incident, event)) is not None:
-                await self.say(incident, f"notice:{event.id}", message)
-
     async def _catch_up(self, incident_id: str) -> None:
         """Draw whatever shows less than is known: several changes make one edit."""
         for _ in range(5):
@@ -388,9 +364,7 @@ class Opening:
         result = None
         try:
             if part.name == TOPIC:
-                if incident.channel and part.result.get("text") != topic(card):  # each change is a message to everyone
-                    await self.chat.set_topic(incident.channel, topic(card))
-                    result = {"text": topic(card)}
+                result = await self._topic(part, incident.channel, topic(card))
             elif part.name == CARD and incident.channel:
                 await self.chat.edit(incident.channel, part.result["ts"], card)
             elif part.name == ANNOUNCEMENT:
@@ -399,6 +373,18 @@ class Opening:
             # A deleted message or an archived channel: the state is safe in the database, so this is only logged.
             log.warning("part.not_redrawn", part=part.name, reason=str(error))
         await self.parts.shown(incident.id, part.name, incident.revision, result)
+
+    async def _topic(self, part: Part, channel: str | None, wanted: str) -> parts.Result | None:
+        """Set the topic if it says something else. Each time is a message to everyone, so never twice the same."""
+        if channel is None or part.result.get("text") == wanted:
+            return None
+        if part.result.get("setting") != wanted:
+            await self.parts.keep(part, {**part.result, "setting": wanted})
+        elif await self.chat.has_topic(channel, wanted):  # an earlier attempt did not live to write down that it did it
+            return {"text": wanted}
+        await self.engine.still_mine()
+        await self.chat.set_topic(channel, wanted)
+        return {"text": wanted}
 
     async def _together(self, work: Iterable[Awaitable[Any]]) -> None:
         """Do it all side by side; what fails does not stop the rest, and is raised when all have ended."""
@@ -440,6 +426,11 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
         pages=list(await session.scalars(pages)),
         offers=offers(incident, alerts),
     )
+
+
+def _notice(event_id: str) -> str:
+    """The part that is the message about an event."""
+    return f"notice:{event_id}"
 
 
 def invited(incident: Incident, usual: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The parts of an incident in the chat: each made once, looked for only after an attempt that did not end well."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ Result = dict[str, Any]
 Make = Callable[[], Awaitable[Result]]
 Find = Callable[[], Awaitable[Result | None]]
 
-STARTED, DONE, FAILED = "started", "done", "failed"
+WAITING, STARTED, DONE, FAILED = "waiting", "started", "done", "failed"
 
 
 class Parts:
@@ -47,6 +48,11 @@ class Parts:
             query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.name).in_(list(names)))
             return {part.name: part for part in await tx.session.scalars(query)}
 
+    async def find(self, incident_id: str, name: str) -> Part | None:
+        """What is known of a part."""
+        async with self.engine.db.read() as session:
+            return await session.get(Part, (incident_id, name))
+
     async def make(self, part: Part, make: Make, find: Find | None = None, *, quiet: bool = False) -> Result | None:
         """What *make* returns, or returned when the part was made earlier. None if the chat refuses it for good.
 
@@ -56,7 +62,10 @@ class Parts:
             return part.result
         try:
             found = await find() if find and part.attempts > 1 else None
-            result = found if found is not None else await make()
+            if found is None:
+                await self.engine.still_mine()
+                found = await make()
+            result = found
         except PermanentError as error:
             log.warning("part.failed", part=part.name, reason=str(error))
             await self.end(part, FAILED, {}, str(error), quiet=quiet)
@@ -84,6 +93,12 @@ class Parts:
                 )  # fmt: skip
         part.state, part.result, part.error = state, result, error
 
+    async def keep(self, part: Part, result: Result) -> None:
+        """Write down something about a part that is done, before it is changed."""
+        async with self.engine.transaction() as tx:
+            mine = (col(Part.incident_id) == part.incident_id, col(Part.name) == part.name)
+            await tx.session.execute(sa.update(Part).where(*mine).values(result=result))
+
     async def shown(self, incident_id: str, name: str, revision: int, result: Result | None = None) -> bool:
         """Write down which revision a message shows; False if a newer one was drawn meanwhile, by another process."""
         values: dict[str, Any] = {"shown": revision, "changed_at": self.clock()}
@@ -97,6 +112,21 @@ class Parts:
             # What is on screen now is older than what was there: draw it once more.
             await tx.session.execute(sa.update(Part).where(*mine[:2]).values(shown=0))
             return False
+
+
+async def wait(tx: Tx, incident_id: str, name: str, event_id: str, *, now: datetime) -> None:
+    """Keep a message about an event until there is a channel to say it in."""
+    row = {"incident_id": incident_id, "name": name, "state": WAITING, "changed_at": now}
+    connection = await tx.session.connection()
+    insert = insert_for(connection, Part).values(**row, attempts=0, result={"event": event_id}, shown=0)
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=["incident_id", "name"]))
+
+
+async def waiting(tx: Tx, incident_id: str) -> list[str]:
+    """The events whose messages wait for the channel, in the order in which they began to."""
+    query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.state) == WAITING)
+    found = await tx.session.scalars(query.order_by(col(Part.changed_at), col(Part.name)))
+    return [str(part.result["event"]) for part in found]
 
 
 async def give_up(tx: Tx, incident_id: str, why: str) -> None:

@@ -102,16 +102,6 @@ async def whole(session: AsyncSession, incident_id: str) -> list[TimelineEvent]:
     return events
 
 
-async def before(session: AsyncSession, incident_id: str, kinds: Sequence[str], until: datetime) -> list[TimelineEvent]:
-    """The events of these *kinds* that were recorded until *until*, in order."""
-    query = sa.select(TimelineEvent).where(
-        col(TimelineEvent.incident_id) == incident_id,
-        col(TimelineEvent.kind).in_(kinds),
-        col(TimelineEvent.recorded_at) <= until,
-    )
-    return list(await session.scalars(query.order_by(col(TimelineEvent.at), col(TimelineEvent.id))))
-
-
 async def correct(tx: Tx, react: React, event: TimelineEvent, text: str, *, by: str, now: datetime) -> None:
     """Say what *event* should have said; the old row stays as it is."""
     await record(

@@ -1,5 +1,6 @@
 """One database, SQLite or Postgres, behind one face: a read, a write, and what differs between the two."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from bot.kit.errors import UserError
+from bot.kit.metrics import Metrics
 
 # JSON that Postgres can index and compare.
 Json = sa.JSON().with_variant(JSONB(), "postgresql")
@@ -30,8 +32,8 @@ PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreig
 class Database:
     """The engine and the few things that are written differently for SQLite and Postgres."""
 
-    def __init__(self, url: str, *, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Accept ``sqlite:///file.db`` and ``postgresql://…``; nothing is opened yet.
+    def __init__(self, url: str, metrics: Metrics | None = None, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Accept ``sqlite:///file.db`` and ``postgresql://…``; nothing is opened yet. Time is told to *metrics*.
 
         Raises UserError on any other URL.
         """
@@ -66,6 +68,8 @@ class Database:
                 pool_timeout=10,
             )
             event.listen(self.engine.sync_engine, "connect", _not_idle(idle_seconds))
+        self.metrics = metrics or Metrics()
+        _measure(self.engine, self.metrics)
 
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
@@ -83,13 +87,15 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
-        async with (
-            self.engine.connect() as connection,
-            connection.begin(),
-            AsyncSession(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session,
-        ):
-            yield session
-            await session.flush()
+        async with self.engine.connect() as connection, connection.begin() as transaction:
+            async with AsyncSession(
+                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+            ) as session:
+                yield session
+                await session.flush()
+            begun = time.perf_counter()
+            await transaction.commit()
+            self.metrics.stated("commit", time.perf_counter() - begun)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -151,3 +157,34 @@ def _immediate(connection: Any, _record: Any) -> None:
     connection.isolation_level = "IMMEDIATE"
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+
+
+# Everything else that is said to a database, pragmas say, takes part in neither reading nor writing.
+_KINDS = {"SELECT": "read", "WITH": "read", "INSERT": "write", "UPDATE": "write", "DELETE": "write", "BEGIN": "begin"}
+
+
+def _measure(engine: AsyncEngine, metrics: Metrics) -> None:
+    """Tell *metrics* how long each statement took, which failed, and how many connections are at work."""
+
+    def before(_connection: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+        context.tocsin_begun = time.perf_counter()
+
+    def after(_connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+        words = statement[:20].split(None, 1)
+        kind = _KINDS.get(words[0].upper()) if words else None
+        if kind is not None:
+            metrics.stated(kind, time.perf_counter() - context.tocsin_begun)
+
+    def failed(context: Any) -> None:
+        error = context.sqlalchemy_exception or context.original_exception
+        if isinstance(error, Exception):  # and not a cancelled wait
+            metrics.stumbled("unavailable" if unavailable(error) else "refused")
+
+    event.listen(engine.sync_engine, "before_cursor_execute", before)
+    event.listen(engine.sync_engine, "after_cursor_execute", after)
+    event.listen(engine.sync_engine, "handle_error", failed)
+    metrics.watch("tocsin_database_connections_in_use", lambda: _in_use(engine.sync_engine.pool))
+
+
+def _in_use(pool: Any) -> float:
+    return float(pool.checkedout())

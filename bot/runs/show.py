@@ -10,7 +10,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from bot.engine import Engine
 from bot.incidents.chat import Chat
 from bot.incidents.model import Part
-from bot.incidents.opening import Locks
 from bot.incidents.parts import DONE, FAILED, Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
@@ -34,7 +33,6 @@ class Show:
     clock: Clock
     interpreter: Interpreter
     every_seconds: float = 3.0
-    locks: Locks = field(default_factory=Locks)
     _soon: set[str] = field(default_factory=set)
     _drawn: dict[str, tuple[int, Sequence[str]]] = field(default_factory=dict)
 
@@ -44,8 +42,7 @@ class Show:
 
     async def show(self, run_id: str) -> None:
         """Post the message of a run, or draw it as things stand; several changes make one edit."""
-        async with self.locks.hold(run_id):
-            await self._draw(run_id)
+        await self._draw(run_id)
 
     def heard(self, run_id: str) -> None:
         """A step said something: draw the message again within `every_seconds`."""
@@ -59,26 +56,31 @@ class Show:
         if run_id not in self.interpreter.tails:
             return
         try:
-            async with self.locks.hold(run_id):
-                await self._draw(run_id, anyway=True)
+            await self._draw(run_id, anyway=True)
         except (BotError, SQLAlchemyError) as error:  # the next step of the run draws it anyway
             log.warning("run.not_drawn", run=run_id, reason=type(error).__name__)
 
-    async def _draw(self, run_id: str, *, anyway: bool = False) -> None:
+    async def _draw(self, run_id: str, *, anyway: bool = False, again: bool = False) -> None:
         async with self.engine.db.read() as session:
             noun = await runs.shown(session, run_id, list(self.interpreter.tails.get(run_id, ())))
         if noun.incident.channel is None:
             return
         incident, name = noun.incident.id, f"run:{run_id}"
-        part = (await self.parts.begin(incident, [name]))[name]
+        part = await self.parts.find(incident, name) if anyway else (await self.parts.begin(incident, [name]))[name]
+        if part is None or (anyway and part.state != DONE):
+            return  # only the workflow posts the message, so it stands there once
         new = part.shown < noun.run.revision or (anyway and self._drawn.get(run_id) != (noun.run.revision, noun.tail))
         if part.state == DONE and not new:
             return
         try:
             if part.state == DONE and not await self._edit(noun, noun.incident.channel, part):
+                if anyway:
+                    return
                 part = (await self.parts.begin(incident, [name]))[name]
-            if part.state == DONE or await self._post(noun, noun.incident.channel, part):
-                await self.parts.shown(incident, name, noun.run.revision)
+            drawn = part.state == DONE or await self._post(noun, noun.incident.channel, part)
+            if drawn and not await self.parts.shown(incident, name, noun.run.revision) and not again:
+                await self._draw(run_id, again=True)  # somebody drew a newer state under this older one
+                return
         except PermanentError as error:  # the channel is gone, say: a run does not need its message
             log.warning("run.not_drawn", run=run_id, reason=str(error))
             return

@@ -101,6 +101,15 @@ class Actor:
     async def topic(self, channel: str | Channel, text: str) -> None:
         self.workspace.describe(self.channel(channel), self.id, "topic", text)
 
+    async def staff(self, handle: str, *names: str) -> None:
+        """Say who is in a user group, such as those on call."""
+        group = next((g for g in self.workspace.groups.values() if g.handle == handle.removeprefix("@")), None)
+        people = [self.workspace.person(name) for name in names]
+        found = [person.id for person in people if person is not None]
+        if group is None or len(found) != len(names) or not found:
+            raise ImpossibleError(f"@{handle} and {', '.join(names) or 'nobody'} do not go together")
+        self.workspace.regroup(group, found)
+
     def sees(self, channel: str | Channel) -> list[Message]:
         """The messages of a channel, with what only this person sees, oldest first."""
         place = self.channel(channel)
@@ -184,6 +193,16 @@ class Actor:
         shown = channel.ephemerals if message.only_for else channel.messages
         if message not in shown or message.only_for not in (None, self.id):
             raise ImpossibleError(f"{self.name} does not see this message: {message.rendered[:80]!r}")
+
+    async def suggest(self, place: Message | View, target: str, typed: str) -> list[Json]:
+        """Type into a menu that asks the app for its options; the options, to be chosen as they are."""
+        block, element = find(place.blocks, target)
+        if not element["type"].endswith("external_select"):
+            raise ImpossibleError(f"{target!r} is a {element['type']}, which asks the app for nothing")
+        # Slack asks from the third character on unless the app says otherwise.
+        if len(typed) < int(element.get("min_query_length", 3)):
+            return []
+        return await self.delivery.suggest(self.user, place, block, element, typed)
 
     async def fill(self, modal: View, **values: Any) -> Result:
         """Enter values by block id or action id (dots and dashes as ``_``) and submit."""

@@ -10,12 +10,15 @@ from bot.kit.clock import utc_now
 from bot.sandbox.faults import Fault, FaultPlan
 from bot.sandbox.methods.method import Method, RefusedError, Request
 from bot.sandbox.methods.table import METHODS
+from bot.sandbox.rates import POST
 from bot.sandbox.socket import Sockets
 from bot.sandbox.state import Call, Json
 from bot.sandbox.workspace import Workspace
 
 # Errors that a well-made app never causes. Others, such as name_taken, can happen to anybody.
 BLUNDERS = {
+    "canvas_too_large": "a canvas has 1 MiB at most",
+    "channel_canvas_already_exists": "a channel has one canvas",
     "expired_trigger_id": "a trigger lives three seconds",
     "exchanged_trigger_id": "a trigger opens one view",
     "invalid_trigger_id": "there is no such trigger",
@@ -34,7 +37,12 @@ BLUNDERS = {
     "msg_too_long": "the text is too long",
     "no_text": "a message needs text or blocks",
     "not_in_channel": "the app is not a member",
+    "invalid_parameters": "people or channels, and a level of access",
+    "invalid_users": "a user group is made of members of the workspace",
+    "no_users_provided": "a user group cannot be empty",
     "push_limit_reached": "three modals may lie on top of each other",
+    "time_in_past": "a message cannot be posted in the past",
+    "time_too_far": "a message waits 120 days at most",
     "too_long": "topic and purpose have 250 characters at most",
     "view_too_large": "a view has 250 kB at most",
 }
@@ -56,16 +64,20 @@ class Api:
         token = http.headers.get("Authorization", "").removeprefix("Bearer ").strip() or args.get("token")
         args.pop("token", None)
         kind = self.tokens.get(str(token), "unknown") if token else "none"
-        if self.faults.latency:
-            await asyncio.sleep(self.faults.latency)
-        fault = self.faults.strike(name)
-        if fault is not None and fault.kind == "slow":
-            await asyncio.sleep(fault.seconds)
-        if fault is not None and fault.kind in ("429", "500", "error"):
-            answer, response = _refusal(fault)
+        if delay := self.faults.delay():
+            await asyncio.sleep(delay)
+        fault = None
+        if (wait := self._wait(name, args, kind)) is not None:
+            answer, response = _limited(wait)
         else:
-            answer = self._answer(name, args, kind)
-            response = web.json_response(answer, headers=self._headers(name))
+            fault = self.faults.strike(name)
+            if fault is not None and fault.kind == "slow":
+                await asyncio.sleep(fault.seconds)
+            if fault is not None and fault.kind in ("429", "500", "error"):
+                answer, response = _refusal(fault)
+            else:
+                answer = self._answer(name, args, kind)
+                response = web.json_response(answer, headers=self._headers(name))
         self.workspace.calls.append(
             Call(
                 method=name,
@@ -75,12 +87,22 @@ class Api:
                 ok=bool(answer["ok"]),
                 error=answer.get("error"),
                 token_kind=kind,
+                keys=tuple(answer),
             )
         )
         self.workspace.touch("calls")
         if fault is not None and fault.kind == "lost" and http.transport is not None:
             http.transport.abort()
         return response
+
+    def _wait(self, name: str, args: Json, kind: str) -> int | None:
+        """The seconds this call came too early, if it did. Strangers are not counted."""
+        method = METHODS.get(name)
+        if method is None or (method.caller != "anyone" and kind != method.caller):
+            return None
+        place = str(args.get("channel") or "") if name == POST else ""
+        channel = self.workspace.channel(place) if place else None
+        return self.workspace.rates.admit(name, method.tier, channel.id if channel else place)
 
     def _headers(self, name: str) -> dict[str, str]:
         method = METHODS.get(name)
@@ -148,12 +170,16 @@ def _about(args: Json) -> str:
 def _refusal(fault: Fault) -> tuple[Json, web.Response]:
     """The planned failure as an answer, and the body it stands for."""
     if fault.kind == "429":
-        body = {"ok": False, "error": "ratelimited"}
-        return body, web.json_response(body, status=429, headers={"Retry-After": str(fault.retry_after)})
+        return _limited(fault.retry_after)
     if fault.kind == "500":
         return {"ok": False, "error": "http_500"}, web.Response(status=500, text="upstream connect error")
     body = {"ok": False, "error": fault.error}
     return body, web.json_response(body)
+
+
+def _limited(wait: int) -> tuple[Json, web.Response]:
+    body: Json = {"ok": False, "error": "ratelimited"}
+    return body, web.json_response(body, status=429, headers={"Retry-After": str(wait)})
 
 
 async def arguments(http: web.Request) -> Json:

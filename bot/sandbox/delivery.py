@@ -11,6 +11,7 @@ from typing import Any
 from bot.kit.clock import utc_now
 from bot.kit.tasks import spawn
 from bot.sandbox import inputs, review
+from bot.sandbox.signed import Posts
 from bot.sandbox.socket import Outcome, Sockets
 from bot.sandbox.state import Channel, Delivered, Json, Message, Trigger, User, View
 from bot.sandbox.workspace import DOMAIN, TEAM, Workspace, fields
@@ -19,6 +20,9 @@ TROUBLE = {
     "operation_timeout": "the app did not answer in {limit:g} s",
     "not_connected": "the app is not connected",
     "disconnected": "the app hung up",
+    "dispatch_failed": "the app cannot be reached",
+    "http_client_error": "the app refused",
+    "http_service_error": "the app failed",
     "invalid_command": "no app here knows this command",
     "bad_response": "We had some trouble connecting. Try again?",
 }
@@ -74,9 +78,11 @@ class Result:
 class Delivery:
     """People act here; the page and the test actors use nothing else."""
 
-    def __init__(self, workspace: Workspace, sockets: Sockets) -> None:
+    def __init__(self, workspace: Workspace, sockets: Sockets, posts: Posts) -> None:
         self.workspace = workspace
         self.sockets = sockets
+        self.posts = posts
+        self.faults = posts.faults
         self._tasks: set[asyncio.Task[Any]] = set()
         workspace.emit = self.event
 
@@ -91,16 +97,23 @@ class Delivery:
             task.cancel()
         await asyncio.gather(*doomed, return_exceptions=True)
 
+    async def deliver(self, kind: str, payload: Json, what: str, *, accepts: bool) -> Outcome:
+        """Hand the app a payload of the caller's own making, over whichever transport is in use."""
+        return await self._send(kind, payload, what, accepts=accepts)
+
     async def _send(
         self, kind: str, payload: Json, what: str, *, accepts: bool, retry: int = 0, reason: str = ""
     ) -> Outcome:
-        """Hand one envelope to the app, and keep how that went."""
+        """Hand one payload to the app, over HTTP if it has a request URL, and keep how that went."""
+        await self.faults.turn(kind)
         at = utc_now().isoformat()
-        outcome = await self.sockets.deliver(kind, payload, what, accepts=accepts, retry=retry, reason=reason)
+        over = self.posts if self.posts.url else self.sockets
+        outcome = await over.deliver(kind, payload, what, accepts=accepts, retry=retry, reason=reason)
         self.workspace.deliveries.append(
-            Delivered(kind, what, "socket", at, outcome.ok, outcome.ms, outcome.error, retry)
+            Delivered(kind, what, over.name, at, outcome.ok, outcome.ms, outcome.error, retry)
         )
         self.workspace.touch("deliveries")
+        self.faults.passed()
         return outcome
 
     def event(self, event: Json, channel: Channel | None) -> None:
@@ -138,16 +151,18 @@ class Delivery:
         self._spawn(self._tell(name, payload), f"sandbox event {name}")
 
     async def _tell(self, name: str, payload: Json) -> None:
+        reason = ""
         for attempt, pause in enumerate((0.0, *self.workspace.limits.retry_seconds)):
             if pause:
                 await asyncio.sleep(pause)
-            await self.sockets.connected.wait()
-            reason = "timeout" if attempt else ""
+            if self.posts.url is None:
+                await self.sockets.connected.wait()
             outcome = await self._send(
                 "events_api", payload, f"event {name}", accepts=False, retry=attempt, reason=reason
             )
-            if outcome.ok:
+            if outcome.ok or outcome.no_retry:
                 return
+            reason = outcome.reason or "timeout"
 
     def _failed(self, user: User, what: str, error: str | None) -> None:
         why = TROUBLE.get(error or "", error or "").format(limit=self.workspace.limits.ack_seconds)
@@ -272,6 +287,26 @@ class Delivery:
         if not outcome.ok:
             self._failed(user, what, outcome.error)
         return Reply(outcome, self.workspace, trigger.id)
+
+    async def suggest(self, user: User, place: Message | View, block: Json, element: Json, typed: str) -> list[Json]:
+        """Type into a menu that asks the app for its options; what it then offers."""
+        payload = self._common("block_suggestion", user, self.workspace.new_trigger(user.id))
+        del payload["trigger_id"]
+        payload |= {"action_id": element["action_id"], "block_id": block["block_id"], "value": typed}
+        if isinstance(place, View):
+            payload |= self._view_place(place)
+        else:
+            shown = self._message_place(user, place)
+            payload |= {key: shown[key] for key in ("container", "channel", "message") if key in shown}
+        what = f"options of {element['action_id']!r}"
+        outcome = await self._send("interactive", payload, what, accepts=True)
+        if not outcome.ok:
+            self._failed(user, what, outcome.error)
+            return []
+        if review.loaded(self.workspace, what, outcome.payload):
+            self._failed(user, what, "bad_response")
+            return []
+        return inputs.options(outcome.payload or {})
 
     def _keep(self, place: Message | View, block: Json, element: Json, state: Json) -> None:
         if isinstance(place, View):

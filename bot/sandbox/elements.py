@@ -127,6 +127,25 @@ def external_select(check: Check, part: Json, at: str) -> None:
         option(check, part["initial_option"], f"{at}/initial_option")
 
 
+def multi_external_select(check: Check, part: Json, at: str) -> None:
+    check.keys(part, at, (*_MENU, "initial_options", "min_query_length", "max_selected_items"))
+    check.number(part, "min_query_length", at, 0, 3000)
+    check.number(part, "max_selected_items", at, 1, 10_000)
+    for i, item in enumerate(check.array(part, "initial_options", at, 100, needed=False)):
+        option(check, item, f"{at}/initial_options/{i}")
+
+
+def loaded(check: Check, value: Any) -> None:
+    """What the app answers when a menu asks it for options: at most 100, or groups of them."""
+    if check.mapping(value, ""):
+        check.keys(value, "", ("options", "option_groups"))
+        if value.get("option_groups") is None:
+            for i, item in enumerate(check.array(value, "options", "", 100, least=0)):
+                option(check, item, f"/options/{i}")
+        else:
+            menu_options(check, value, "")
+
+
 def _picker(key: str, *extra: str) -> Checker:
     """A menu of people or channels; its start value is one id, or a list of ids."""
 
@@ -250,6 +269,7 @@ ELEMENTS: dict[str, Checker] = {
     "static_select": static_select,
     "multi_static_select": multi_static_select,
     "external_select": external_select,
+    "multi_external_select": multi_external_select,
     "users_select": _picker("initial_user"),
     "multi_users_select": _picker("initial_users", "max_selected_items"),
     "channels_select": _picker("initial_channel", "response_url_enabled"),

@@ -18,6 +18,7 @@ SHAPES = {
     "radio_buttons": ("selected_option", "initial_option"),
     "overflow": ("selected_option", ""),
     "multi_static_select": ("selected_options", "initial_options"),
+    "multi_external_select": ("selected_options", "initial_options"),
     "checkboxes": ("selected_options", "initial_options"),
     "users_select": ("selected_user", "initial_user"),
     "multi_users_select": ("selected_users", "initial_users"),
@@ -86,6 +87,10 @@ def entered(workspace: Workspace, element: Json, value: Any) -> Json:
 
 
 def _option(element: Json, wanted: Any) -> Json:
+    if str(element.get("type")).endswith("external_select"):
+        if isinstance(wanted, dict):
+            return wanted
+        raise ImpossibleError(f"choose one of the options that {element.get('action_id')} suggests, as it is")
     known = options(element)
     for option in known:
         if wanted in (option.get("value"), label(option)):

@@ -1,7 +1,6 @@
 """The web page of the sandbox: what it shows, and what a person at it can do."""
 
 import asyncio
-import contextlib
 import copy
 import json
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from bot.kit.clock import utc_now
-from bot.sandbox import inputs
+from bot.sandbox import inputs, traffic
 from bot.sandbox.delivery import Delivery
 from bot.sandbox.inputs import ImpossibleError
 from bot.sandbox.socket import Sockets
@@ -29,9 +28,57 @@ STATIC = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "blocks.js": "text/javascript; charset=utf-8",
+    "messages.js": "text/javascript; charset=utf-8",
+    "server.js": "text/javascript; charset=utf-8",
     "text.js": "text/javascript; charset=utf-8",
+    "traffic.js": "text/javascript; charset=utf-8",
+    "writer.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
 }
+TRAFFIC = ("calls", "deliveries")
+TICK_SECONDS = 0.5
+
+
+class Watcher:
+    """One open page: what it has not heard of yet. What happens often is told once for a while."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._unheard: dict[str, None] = {}
+        self._bell = asyncio.Event()
+        self._ticked = -TICK_SECONDS
+        self._tick: asyncio.TimerHandle | None = None
+
+    def hear(self, what: str) -> None:
+        """Note a change. Traffic is told at once after a silence, then twice a second at most."""
+        if what not in TRAFFIC:
+            self._note(what)
+        elif self._tick is None:
+            loop = asyncio.get_running_loop()
+            self._tick = loop.call_at(max(loop.time(), self._ticked + TICK_SECONDS), self._traffic)
+
+    def _traffic(self) -> None:
+        self._tick = None
+        self._ticked = asyncio.get_running_loop().time()
+        self._note("traffic")
+
+    def _note(self, what: str) -> None:
+        self._unheard[what] = None
+        self._bell.set()
+
+    async def news(self) -> list[str]:
+        """Wait for changes; each is told once, however often it happened meanwhile."""
+        await self._bell.wait()
+        self._bell.clear()
+        found, self._unheard = list(self._unheard), {}
+        return found
+
+    def close(self) -> None:
+        """Let the page go."""
+        self.closed = True
+        self._bell.set()
+        if self._tick is not None:
+            self._tick.cancel()
 
 
 class Page:
@@ -51,12 +98,13 @@ class Page:
         self.alert_url = alert_url
         self.alert_token = alert_token
         self._fired_at: datetime | None = None
-        self._watchers: set[asyncio.Queue[str | None]] = set()
+        self._watchers: set[Watcher] = set()
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_get("/", self.index)
         app.router.add_get("/static/{name}", self.static)
         app.router.add_get("/page/state", self.state)
+        app.router.add_get("/page/traffic", self.traffic)
         app.router.add_get("/page/changes", self.changes)
         app.router.add_post("/page/act", self.act)
 
@@ -83,13 +131,22 @@ class Page:
         user = self._viewer(request.query.get("user", "alice"))
         return web.json_response(self.shown(user), headers=SAFE)
 
+    async def traffic(self, request: web.Request) -> web.StreamResponse:
+        """What went between Slack and the app lately; the same for everybody."""
+        return web.json_response(traffic.shown(self.workspace), headers={**SAFE, "Cache-Control": "no-store"})
+
     def shown(self, user: User) -> Json:
         workspace = self.workspace
         seen = [c for c in workspace.channels.values() if workspace.sees(c, user.id)]
         home = workspace.homes.get(user.id)
         return {
             "me": user.id,
-            "app": {"name": workspace.app.name, "id": workspace.app.id, "home": workspace.app.home},
+            "app": {
+                "name": workspace.app.name,
+                "id": workspace.app.id,
+                "home": workspace.app.home,
+                "hears_home": "app_home_opened" in workspace.app.events,
+            },
             "connections": len(self.sockets.connections),
             "users": {
                 u.id: {"id": u.id, "name": u.name, "real_name": u.real_name, "title": u.title, "bot": u.is_bot}
@@ -126,11 +183,13 @@ class Page:
             "pins": [p.ts for p in channel.pins],
             "bookmarks": [{"title": b.title, "link": b.link, "emoji": b.emoji} for b in channel.bookmarks],
             "messages": [self._message(m) for m in sorted(seen, key=lambda m: m.ts)],
+            "threads": threads(seen),
         }
 
     def _message(self, message: Message) -> Json:
         body = message.payload(TEAM, with_metadata=False)
-        return body | {"only_for": message.only_for, "revision": message.revision}
+        told = {"only_for": message.only_for, "revision": message.revision, "broadcast": broadcast(message)}
+        return body | told
 
     def _view(self, view: View) -> Json:
         return {
@@ -149,38 +208,30 @@ class Page:
             headers={**SAFE, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
-        queue: asyncio.Queue[str | None] = asyncio.Queue(1000)
-
-        def listen(what: str) -> None:
-            with contextlib.suppress(asyncio.QueueFull):
-                queue.put_nowait(what)
-
-        self._watchers.add(queue)
-        self.workspace.listeners.add(listen)
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        self.workspace.listeners.add(watcher.hear)
         try:
             await response.write(b"retry: 1000\n\ndata: hello\n\n")
-            while True:
+            while not watcher.closed:
                 try:
-                    what = await asyncio.wait_for(queue.get(), 15)
+                    news = await asyncio.wait_for(watcher.news(), 15)
                 except TimeoutError:
                     await response.write(b": still here\n\n")
                     continue
-                if what is None:
-                    break
-                if what not in ("calls", "deliveries"):
-                    await response.write(f"data: {what}\n\n".encode())
+                await response.write("".join(f"data: {what}\n\n" for what in news).encode())
         except ConnectionError:
             pass
         finally:
-            self.workspace.listeners.discard(listen)
-            self._watchers.discard(queue)
+            self.workspace.listeners.discard(watcher.hear)
+            self._watchers.discard(watcher)
+            watcher.close()
         return response
 
     def close(self) -> None:
         """Let every open page go, so that the server can stop."""
-        for queue in list(self._watchers):
-            with contextlib.suppress(asyncio.QueueFull):
-                queue.put_nowait(None)
+        for watcher in self._watchers:
+            watcher.close()
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         # A form on another site cannot send this content type without asking first, and the guard says no.
@@ -235,14 +286,26 @@ class Page:
         channel, text = self._place(user, body), str(body.get("text") or "").strip()
         if not text:
             return {}
+        root = self._root(channel, str(body["thread_ts"])) if body.get("thread_ts") else None
         if text.startswith("/"):
+            if root is not None:
+                raise ImpossibleError(f"{text.split()[0]} is not supported in threads")
             reply = await self.delivery.slash(user, channel, text)
             return {"ms": reply.ms, "error": reply.error}
         if channel.archived:
             raise ImpossibleError("this channel is archived")
         self.workspace.join(channel, user.id)
-        self.delivery.say(user, channel, text, body.get("thread_ts") or None)
+        self.delivery.say(user, channel, text, root)
         return {}
+
+    def _root(self, channel: Channel, ts: str) -> str:
+        """The message a thread hangs on, whichever message of it is named; it may have been deleted meanwhile."""
+        named = channel.message(ts)
+        if named is not None:
+            return named.thread_ts or named.ts
+        if any(m.thread_ts == ts for m in channel.messages):
+            return ts
+        raise ImpossibleError("this thread is gone")
 
     async def _action(self, user: User, body: Json) -> Json:
         place = self._own_view(user, body) if body.get("view") else self._post(user, body)
@@ -299,6 +362,8 @@ class Page:
         return {"error": reply.error}
 
     async def _home(self, user: User, body: Json) -> Json:
+        if not self.workspace.app.home:
+            raise ImpossibleError("the app's manifest has no Home tab")
         self.delivery.open_home(user)
         return {}
 
@@ -336,3 +401,25 @@ class Page:
             if resolved:
                 alert["endsAt"] = now.isoformat()
         return body
+
+
+def broadcast(message: Message) -> bool:
+    """Whether a reply was also sent to the channel."""
+    return message.subtype == "thread_broadcast" or bool(message.extra.get("broadcast"))
+
+
+def threads(seen: list[Message]) -> Json:
+    """For each thread, by the timestamp of its root: how many replies, by whom, and when the last one came.
+
+    Ephemeral replies are counted apart, because nobody else sees them.
+    """
+    found: Json = {}
+    for message in sorted(seen, key=lambda m: m.ts):
+        if message.thread_ts in (None, message.ts):
+            continue
+        thread = found.setdefault(message.thread_ts, {"replies": 0, "private": 0, "users": [], "latest": ""})
+        thread["private" if message.only_for else "replies"] += 1
+        thread["latest"] = message.ts
+        if message.user not in thread["users"]:
+            thread["users"].append(message.user)
+    return found

@@ -4,8 +4,8 @@ import json
 import re
 from typing import Any
 
-from bot.sandbox import blocks, render
-from bot.sandbox.checks import Problem
+from bot.sandbox import blocks, elements, render
+from bot.sandbox.checks import Check, Problem
 from bot.sandbox.state import Json
 from bot.sandbox.workspace import Workspace
 
@@ -32,6 +32,15 @@ def view(workspace: Workspace, where: str, body: Any) -> list[Problem]:
     if not problems:
         look(workspace, where, None, body)
     return problems
+
+
+def loaded(workspace: Workspace, where: str, body: Any) -> list[Problem]:
+    """The problems of the options that a menu was given, recorded."""
+    check = Check("message")
+    elements.loaded(check, body)
+    for problem in check.problems:
+        workspace.violation("invalid_options", f"{where}: {problem}")
+    return check.problems
 
 
 def message(workspace: Workspace, where: str, text: str | None, body: list[Json]) -> list[Problem]:

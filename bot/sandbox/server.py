@@ -1,7 +1,9 @@
 """The sandbox itself: one server on this machine that is Slack for one app."""
 
+import asyncio
 import ipaddress
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Self
@@ -16,6 +18,7 @@ from bot.sandbox.delivery import Delivery
 from bot.sandbox.faults import FaultPlan
 from bot.sandbox.guard import guard
 from bot.sandbox.page import Page
+from bot.sandbox.signed import Posts
 from bot.sandbox.socket import Sockets
 from bot.sandbox.state import App, Call, Channel, Limits, Message, Violation
 from bot.sandbox.storage import Storage
@@ -27,7 +30,8 @@ UPLOAD_BYTES = 64 * 1024 * 1024
 class Sandbox:
     """A Slack for one app, made from the app's manifest; everything is in memory and gone at the end.
 
-    The tokens may be handed in, so that a sandbox that is started again still knows the same app.
+    The tokens may be handed in, so that a sandbox that is started again still knows the same app. With a
+    *request_url* the app is told things over signed HTTP there, without one over Socket Mode.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Sandbox:
         bot_token: str | None = None,
         app_token: str | None = None,
         signing_secret: str | None = None,
+        request_url: str | None = None,
         limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
@@ -58,7 +63,9 @@ class Sandbox:
         self.workspace = Workspace(App.read(manifest), self.limits, strict=strict)
         self.faults = FaultPlan(seed=seed)
         self.sockets = Sockets(self.workspace, self.faults)
-        self.delivery = Delivery(self.workspace, self.sockets)
+        self.posts = Posts(self.workspace, self.faults, self.signing_secret)
+        self.posts.url = request_url
+        self.delivery = Delivery(self.workspace, self.sockets, self.posts)
         self.page = Page(self.workspace, self.sockets, self.delivery, alert_url, alert_token)
         self.faults.kill_sockets = self.sockets.kill
         self.faults.send_disconnect = self.sockets.disconnect
@@ -73,6 +80,20 @@ class Sandbox:
     def api_url(self) -> str:
         """What the app's Slack client takes as ``base_url``."""
         return f"{self.url}/api/"
+
+    @property
+    def request_url(self) -> str | None:
+        """Where the app is told things over HTTP; None while it is told over sockets. May be set at any time."""
+        return self.posts.url
+
+    @request_url.setter
+    def request_url(self, url: str | None) -> None:
+        self.posts.url = url
+        self.workspace.touch("connections")
+
+    async def verify_request_url(self) -> bool:
+        """Send the challenge that Slack sends before it accepts a request URL; a failure is a violation."""
+        return await self.posts.verify()
 
     @property
     def violations(self) -> list[Violation]:
@@ -109,10 +130,13 @@ class Sandbox:
         self.port = self._runner.addresses[0][1]
         shown = f"[{self.host}]" if ":" in self.host else self.host
         self.workspace.url = f"http://{shown}:{self.port}"
+        await self.posts.start()
         return self
 
     async def stop(self) -> None:
+        self.workspace.close()
         await self.delivery.close()
+        await self.posts.close()
         self.page.close()
         await self.sockets.close()
         if self._runner is not None:
@@ -175,8 +199,18 @@ class Sandbox:
         return answer
 
     async def connected(self, number: int = 1, within: float = 10.0) -> None:
-        """Wait until the app has that many connections."""
+        """Wait until the app has that many connections; over HTTP, until its request URL answers."""
+        if self.request_url is not None:
+            await self._answering(within)
+            return
         await self.wait(lambda: len(self.sockets.connections) >= number, within, f"{number} connections")
+
+    async def _answering(self, within: float) -> None:
+        deadline = time.monotonic() + within
+        while not await self.posts.answers():
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"nothing answers at {self.request_url} within {within:g} s")
+            await asyncio.sleep(0.05)
 
     def assert_no_violations(self, *, ignore: tuple[str, ...] = ()) -> None:
         """AssertionError that lists what the app did wrong, kinds in *ignore* left out."""

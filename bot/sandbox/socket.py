@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from bot.kit.tasks import spawn
 from bot.sandbox.faults import FaultPlan
 from bot.sandbox.state import Json
 from bot.sandbox.workspace import Workspace
@@ -21,25 +22,47 @@ from bot.sandbox.workspace import Workspace
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a delivery ended: acknowledged with a payload or without, or not at all."""
+    """How a delivery ended: acknowledged with a payload or without, or not at all.
+
+    A failed HTTP delivery also knows Slack's word for the reason, and whether the app wants no further attempt.
+    """
 
     ok: bool
     payload: Json | None = None
     ms: float = 0.0
     error: str | None = None
+    reason: str = ""
+    no_retry: bool = False
 
 
 @dataclass(eq=False)
 class Connection:
+    """One WebSocket of the app.
+
+    ``deaf`` is how the far end fails to be there: "" not at all; "dead" when nothing is read or sent any more; "mute"
+    when it still answers pings and sends nothing of its own.
+    """
+
     socket: web.WebSocketResponse
     request: web.Request
     closed: asyncio.Future[None]
+    number: int = 0
+    deaf: str = ""
+    leaving: bool = False
 
     async def send(self, envelope: Json) -> bool:
+        """Put an envelope on the wire; True also if it is lost there."""
+        if self.deaf:
+            return True
         with contextlib.suppress(ConnectionError, RuntimeError):
             await self.socket.send_str(json.dumps(envelope))
             return True
         return False
+
+    async def ping(self) -> None:
+        if not self.deaf:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self.socket.ping(b"Ping from sandbox")
 
     def kill(self) -> None:
         """Cut the wire without a goodbye."""
@@ -57,32 +80,56 @@ class Pending:
 
 
 class Sockets:
-    """The app's open connections; each envelope goes to one of them."""
+    """The app's open connections; each envelope goes to one of them.
+
+    With `refresh_seconds` no connection lives longer than that: the app is warned, asked to leave, and then left.
+    """
+
+    name = "socket"
 
     def __init__(self, workspace: Workspace, faults: FaultPlan) -> None:
         self.workspace = workspace
         self.faults = faults
-        self.tickets: set[str] = set()
+        self.refresh_seconds: float | None = None
+        self.tickets: dict[str, float] = {}
         self.connections: list[Connection] = []
+        self._accepted = 0
+        self._refusals: list[int] = []
         self.connected = asyncio.Event()
         self._pending: dict[str, Pending] = {}
         self._done: OrderedDict[str, str] = OrderedDict()
         self._late: OrderedDict[str, Pending] = OrderedDict()
 
     def issue(self) -> str:
-        """A ticket for one connection."""
+        """A ticket for one connection, soon."""
         ticket = secrets.token_urlsafe(24)
-        self.tickets.add(ticket)
+        self.tickets[ticket] = time.monotonic() + self.workspace.limits.ticket_seconds
+        while len(self.tickets) > 1000:
+            del self.tickets[next(iter(self.tickets))]
         return ticket
 
+    def refuse(self, times: int = 1, *, status: int = 403) -> None:
+        """Turn the next *times* connections away at their URL, whatever ticket they bring."""
+        self._refusals += [status] * times
+
+    def _admit(self, ticket: str) -> tuple[int, str] | None:
+        """Why this ticket does not open a connection. A ticket that was shown is used up."""
+        expires = self.tickets.pop(ticket, None)
+        if self._refusals:
+            return self._refusals.pop(0), "refused"
+        if expires is None:
+            return 403, "invalid_ticket"
+        return (408, "ticket_expired") if time.monotonic() > expires else None
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        ticket = request.query.get("ticket", "")
-        if ticket not in self.tickets:
-            return web.json_response({"ok": False, "error": "invalid_ticket"}, status=403)
-        self.tickets.discard(ticket)
-        socket = web.WebSocketResponse(autoping=True, timeout=0.5)
+        if (refused := self._admit(request.query.get("ticket", ""))) is not None:
+            status, error = refused
+            return web.json_response({"ok": False, "error": error}, status=status)
+        # Pings and goodbyes are answered below, because a connection that is deaf does not.
+        socket = web.WebSocketResponse(autoping=False, autoclose=False, timeout=0.5)
         await socket.prepare(request)
-        connection = Connection(socket, request, asyncio.get_running_loop().create_future())
+        self._accepted += 1
+        connection = Connection(socket, request, asyncio.get_running_loop().create_future(), self._accepted)
         if len(self.connections) >= self.workspace.limits.connections:
             await connection.send({"type": "disconnect", "reason": "too_many_websockets"})
             await socket.close()
@@ -90,6 +137,7 @@ class Sockets:
         self.connections.append(connection)
         self.connected.set()
         self.workspace.touch("connections")
+        lifetime = self._lifetime(connection)
         await connection.send(
             {
                 "type": "hello",
@@ -98,17 +146,75 @@ class Sockets:
                 "debug_info": {
                     "host": "sandbox",
                     "build_number": 1,
-                    "approximate_connection_time": 18060,
+                    "approximate_connection_time": 18060 if lifetime is None else int(lifetime),
                 },
             }
         )
+        clocks = [spawn(self._ping(connection), name="sandbox pings")]
+        if lifetime is not None:
+            clocks.append(spawn(self._refresh(connection, lifetime), name="sandbox refresh"))
         try:
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    self._receive(message.data)
+            await self._listen(connection)
         finally:
+            for clock in clocks:
+                clock.cancel()
             self._gone(connection)
         return socket
+
+    async def _listen(self, connection: Connection) -> None:
+        """Read until the connection is closed, from whichever side."""
+        socket = connection.socket
+        while not socket.closed:
+            message = await socket.receive()
+            if connection.deaf == "dead":
+                # Bytes that still come in go nowhere; only a torn wire ends this, and nothing tells of that.
+                while connection.request.transport is not None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                return
+            if message.type is WSMsgType.TEXT:
+                self._receive(message.data)
+            elif message.type is WSMsgType.PING:
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    await socket.pong(message.data)
+            elif message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    await socket.close()
+                return
+
+    def _lifetime(self, connection: Connection) -> float | None:
+        """How long this connection may live: between half of the time and all of it, far from its neighbours."""
+        if self.refresh_seconds is None:
+            return None
+        # Multiples of the golden ratio, without their whole part, never come close to each other.
+        return self.refresh_seconds * (0.5 + 0.5 * (connection.number * 0.618034 % 1.0))
+
+    async def _refresh(self, connection: Connection, lifetime: float) -> None:
+        warning = min(self.workspace.limits.warning_seconds, lifetime / 2)
+        await asyncio.sleep(lifetime - warning)
+        await connection.send(_disconnect("warning"))
+        await asyncio.sleep(warning)
+        # From here on it gets nothing new; what it was given may still be answered.
+        connection.leaving = True
+        await connection.send(_disconnect("refresh_requested"))
+        await asyncio.sleep(min(1.0, lifetime / 4))
+        if not connection.deaf:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await connection.socket.close()
+
+    async def _ping(self, connection: Connection) -> None:
+        while True:
+            await asyncio.sleep(self.workspace.limits.ping_seconds)
+            await connection.ping()
+
+    def deafen(self, *, pongs: bool = False) -> int:
+        """Make the connections there are now deaf without closing them; how many there were.
+
+        Nothing is read, sent or answered on them any more. With *pongs* the app's pings are still answered, as by a
+        proxy whose other side is gone. New connections are sound.
+        """
+        for connection in self.connections:
+            connection.deaf = "mute" if pongs else "dead"
+        return len(self.connections)
 
     def _gone(self, connection: Connection) -> None:
         if not connection.closed.done():
@@ -162,7 +268,8 @@ class Sockets:
         """Send one envelope to one connection and wait for its acknowledgement as long as Slack does."""
         if not self.connections:
             return Outcome(False, error="not_connected")
-        connection = self.faults.random.choice(self.connections)
+        staying = [connection for connection in self.connections if not connection.leaving]
+        connection = self.faults.random.choice(staying or self.connections)
         envelope: Json = {
             "envelope_id": secrets.token_hex(16),
             "type": kind,
@@ -224,7 +331,8 @@ class Sockets:
         while len(self._late) > 2000:
             self._late.popitem(last=False)
         limit = self.workspace.limits.ack_seconds
-        self.workspace.violation("late_ack", f"{pending.what} was not acknowledged within {limit:g} s")
+        if not connection.deaf:  # else the app never heard of it
+            self.workspace.violation("late_ack", f"{pending.what} was not acknowledged within {limit:g} s")
         return Outcome(False, ms=elapsed, error="operation_timeout")
 
     def kill(self) -> int:
@@ -238,10 +346,17 @@ class Sockets:
         """Ask every connection to be replaced; Slack closes it from its side when it feels like it."""
         asked = list(self.connections)
         for connection in asked:
-            await connection.send({"type": "disconnect", "reason": reason, "debug_info": {"host": "sandbox"}})
+            await connection.send(_disconnect(reason))
         return len(asked)
 
     async def close(self) -> None:
         for connection in list(self.connections):
+            if connection.deaf:
+                connection.kill()
+                continue
             with contextlib.suppress(ConnectionError, RuntimeError):
                 await connection.socket.close()
+
+
+def _disconnect(reason: str) -> Json:
+    return {"type": "disconnect", "reason": reason, "debug_info": {"host": "sandbox"}}

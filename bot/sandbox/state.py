@@ -1,5 +1,6 @@
 """What the pretended Slack remembers: people, channels, messages, views, files."""
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Limits:
-    """Slack's time limits; tests shrink them."""
+    """Slack's limits of time and number; tests shrink and stretch them."""
 
     ack_seconds: float = 3.0
     trigger_seconds: float = 3.0
@@ -20,6 +21,11 @@ class Limits:
     retry_seconds: tuple[float, ...] = (0.0, 60.0, 300.0)
     modal_depth: int = 3
     connections: int = 10
+    ticket_seconds: float = 30.0
+    ping_seconds: float = 5.0
+    warning_seconds: float = 10.0
+    # How many times faster than Slack the app may be: 1 is like Slack.
+    rate_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Call:
-    """One Web API call, as it came and as it was answered."""
+    """One Web API call, as it came and as it was answered: how, and with which keys."""
 
     method: str
     args: Json
@@ -45,6 +51,7 @@ class Call:
     ok: bool
     error: str | None
     token_kind: str
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,43 @@ class Group:
     handle: str
     name: str
     users: list[str]
+    updated: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a canvas that can be found and changed by its id."""
+
+    id: str
+    text: str
+
+
+@dataclass
+class Canvas:
+    """A document: the tab of a channel, or one that stands alone."""
+
+    id: str
+    title: str
+    owner: str
+    sections: list[Section]
+    channel: str | None = None
+    access: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def markdown(self) -> str:
+        return "\n\n".join(section.text for section in self.sections)
+
+
+@dataclass
+class Scheduled:
+    """A message that Slack will post later."""
+
+    id: str
+    channel: str
+    post_at: int
+    created: int
+    text: str
+    timer: asyncio.TimerHandle | None = None
 
 
 @dataclass
@@ -296,6 +340,7 @@ class Channel:
     ephemerals: list[Message] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
     bookmarks: list[Bookmark] = field(default_factory=list)
+    canvas: str | None = None
 
     @property
     def event_type(self) -> str:
@@ -344,6 +389,8 @@ class Channel:
             "pending_shared": [],
             "pending_connected_team_ids": [],
         }
+        if self.canvas:
+            found["properties"] = {"canvas": {"file_id": self.canvas, "is_empty": False}}
         if count:
             found["num_members"] = len(self.members)
         return found

@@ -5,16 +5,18 @@ import copy
 import secrets
 import string
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from bot.kit.clock import utc_now
+from bot.sandbox.rates import Rates
 from bot.sandbox.state import (
     Answer,
     App,
     Bookmark,
     Call,
+    Canvas,
     Channel,
     Delivered,
     File,
@@ -25,6 +27,7 @@ from bot.sandbox.state import (
     Note,
     Notice,
     Pin,
+    Scheduled,
     Trigger,
     User,
     View,
@@ -59,12 +62,15 @@ class Workspace:
         self.stacks: dict[str, list[View]] = {}
         self.homes: dict[str, View] = {}
         self.files: dict[str, File] = {}
+        self.canvases: dict[str, Canvas] = {}
+        self.scheduled: dict[str, Scheduled] = {}
         self.triggers: dict[str, Trigger] = {}
         self.answers: dict[str, Answer] = {}
         self.violations: list[Violation] = []
         self.notices: deque[Notice] = deque(maxlen=200)
         self.calls: deque[Call] = deque(maxlen=5000)
         self.deliveries: deque[Delivered] = deque(maxlen=2000)
+        self.rates = Rates(limits)
         self._last_ts = 0
         self._settle()
 
@@ -85,6 +91,11 @@ class Workspace:
         incidents = Channel("C02INCIDENTS", "incidents", "U02BOB", now, members=[*people[:3], self.bot.id])
         incidents.purpose = Note("Every incident is announced here", "U02BOB", now)
         self.channels |= {general.id: general, incidents.id: incidents}
+
+    @property
+    def limited(self) -> Counter[str]:
+        """How many calls of each method were told to slow down. No violation: it can happen to anybody."""
+        return self.rates.limited
 
     # A waiting test and an open page both learn from here that something changed.
     def touch(self, what: str) -> None:
@@ -393,6 +404,52 @@ class Workspace:
         )
         channel.members.remove(user)
         self.touch("channels")
+
+    def regroup(self, group: Group, users: list[str]) -> None:
+        """Put other people into a user group."""
+        before, group.users = group.users, list(dict.fromkeys(users))
+        added = [user for user in group.users if user not in before]
+        removed = [user for user in before if user not in group.users]
+        was, group.updated = group.updated, int(time.time())
+        self.touch("groups")
+        self.emit(
+            {
+                "type": "subteam_members_changed",
+                "subteam_id": group.id,
+                "team_id": TEAM,
+                "date_previous_update": was,
+                "date_update": group.updated,
+                "added_users": added,
+                "added_users_count": str(len(added)),
+                "removed_users": removed,
+                "removed_users_count": str(len(removed)),
+                "event_ts": self.next_ts(),
+            },
+            None,
+        )
+
+    def schedule(self, channel: Channel, at: int, text: str, **more: Any) -> Scheduled:
+        """Post a message later, as the app."""
+        made = Scheduled(self.new_id("Q"), channel.id, at, int(time.time()), text)
+
+        def post() -> None:
+            del self.scheduled[made.id]
+            if not channel.archived and self.bot.id in channel.members:
+                self.post(channel, self.bot.id, text, **more)
+
+        made.timer = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), post)
+        self.scheduled[made.id] = made
+        return made
+
+    def unschedule(self, message: Scheduled) -> None:
+        if message.timer is not None:
+            message.timer.cancel()
+        del self.scheduled[message.id]
+
+    def close(self) -> None:
+        """Forget what was to happen later."""
+        for message in list(self.scheduled.values()):
+            self.unschedule(message)
 
     def describe(self, channel: Channel, user: str, what: str, value: str) -> None:
         """Set the ``topic`` or the ``purpose``; Slack says so in the channel every time."""

@@ -1,18 +1,19 @@
 """Slack's side of the house, joined: Bolt, the socket, and the one place where their errors end."""
 
-import asyncio
+import json
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import structlog
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.error import BoltUnhandledRequestError
+from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -21,12 +22,24 @@ from bot.kit.errors import PermanentError
 from bot.runs.run import Shown
 from bot.slack.client import SlackChat, person
 from bot.slack.inbox import Inbox
+from bot.slack.socket import Envelope
 from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
 from bot.slack.views import run as run_views
 from bot.slack.views.blocks import Block
 
 log = structlog.get_logger()
+
+# Told of each acknowledgement: kind, transport, seconds since the request was read, whether it was one.
+Acked = Callable[[str, str, float, bool], None]
+KINDS = {
+    "block_actions": "button",
+    "view_submission": "form",
+    "view_closed": "form",
+    "shortcut": "shortcut",
+    "message_action": "shortcut",
+    "event_callback": "event",
+}
 
 ANY = re.compile(r"[\s\S]*")
 VIEWS: dict[type, Any] = {
@@ -55,7 +68,7 @@ def brief(record: logging.LogRecord) -> bool:
     return True
 
 
-def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: str | None) -> AsyncApp:
+def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox) -> AsyncApp:
     """Bolt with one listener of each kind; what was meant is looked up in our own tables."""
 
     async def authorize(**_: Any) -> AuthorizeResult:
@@ -73,8 +86,11 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: 
     app = AsyncApp(
         client=AsyncWebClient(base_url=web.base_url, session=web.session, retry_handlers=[]),
         authorize=authorize,
-        signing_secret=signing_secret,
         logger=speaker,
+        # The answer is ready when the listener is; without this Bolt looks for it every 10 ms, and loses an
+        # acknowledgement whose listener fails right after it.
+        process_before_response=True,
+        request_verification_enabled=False,  # `bot.slack.http` did it, over the raw bytes; a socket needs none
         raise_error_for_unhandled_request=True,  # so that these end in `failed`, acknowledged, like everything else
     )
 
@@ -112,32 +128,43 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox, *, signing_secret: 
     return app
 
 
-class Socket:
-    """The Socket Mode connection: people reach the bot without it having a public address."""
+@dataclass(frozen=True)
+class Edge:
+    """Where Slack's requests arrive, whichever way they come; each is acknowledged with what Bolt makes of it."""
 
-    def __init__(self, app: AsyncApp, app_token: str, web: AsyncWebClient) -> None:
-        """Join *app* to Slack with *app_token*."""
-        self._handler = AsyncSocketModeHandler(app, app_token, web_client=web, ping_interval=3)
+    app: AsyncApp
+    acked: Acked = lambda kind, transport, seconds, ok: None
 
-    async def start(self) -> None:
-        """Connect; returns when connected."""
-        await self._handler.connect_async()  # type: ignore[no-untyped-call]
+    async def envelope(self, envelope: Envelope) -> Mapping[str, Any] | None:
+        """A request that came down a socket: the payload of its acknowledgement."""
+        headers: dict[str, str | Sequence[str]] = {}
+        if envelope.retry:
+            headers = {"x-slack-retry-num": str(envelope.retry), "x-slack-retry-reason": envelope.reason}
+        request = AsyncBoltRequest(mode="socket_mode", body=dict(envelope.payload), headers=headers)
+        answer = await self._dispatch(request, "socket")
+        if answer.status != 200:
+            raise PermanentError(f"Bolt answered {envelope.kind} with {answer.status}")
+        if not answer.body:
+            return None
+        if answer.headers.get("content-type", [""])[0].startswith("application/json"):
+            payload: Mapping[str, Any] = json.loads(answer.body)
+            return payload
+        return {"text": answer.body}
 
-    async def stop(self) -> None:
-        """Close, so that Slack sends to other connections at once."""
-        await self._handler.close_async()  # type: ignore[no-untyped-call]
+    async def post(self, body: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], str]:
+        """A request that came over HTTP: status, headers and body of the answer."""
+        answer = await self._dispatch(AsyncBoltRequest(body=body, headers=dict(headers)), "http")
+        return answer.status, answer.first_headers_without_set_cookie(), answer.body
 
-    @property
-    def connected(self) -> bool:
-        """Whether requests can come in now."""
-        session = getattr(self._handler.client, "current_session", None)
-        return session is not None and not session.closed
+    async def _dispatch(self, request: AsyncBoltRequest, transport: str) -> BoltResponse:
+        began = time.perf_counter()
+        answer = await self.app.async_dispatch(request)
+        self.acked(_kind(request.body), transport, time.perf_counter() - began, answer.status == 200)
+        return answer
 
 
-async def answering(url: str, session: aiohttp.ClientSession) -> bool:
-    """Whether something answers at Slack's address."""
-    try:
-        async with asyncio.timeout(3), session.post(url + "api.test") as answer:
-            return answer.status < 500
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+def _kind(body: Mapping[str, Any]) -> str:
+    """What sort of request it is, in a word from a short list."""
+    if "command" in body:
+        return "command"
+    return KINDS.get(str(body.get("type")), "other")

@@ -16,6 +16,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.incidents.access import Person
 from bot.incidents.chat import Channel, Message, NameTaken, Upload
 from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.metrics import Metrics
 from bot.slack import ids
 from bot.slack.views.blocks import Block, cut, mentions
 
@@ -38,7 +39,7 @@ HINTS = {
     "is_archived": "the channel is archived; unarchive it",
 }
 # One message a second and channel, with a short burst, is what Slack grants.
-RATE, BURST = 1.0, 6
+RATE, BURST = 1.0, 5
 WAIT = 30.0
 # How far Slack's clock may be behind ours when we look for what an earlier attempt made.
 SLACK_SECONDS = 300
@@ -59,8 +60,11 @@ INSIDE = ("already_in_channel", "cant_invite_self")
 class Pace:
     """A bucket for each channel: at most `BURST` calls at once, then `RATE` a second."""
 
-    def __init__(self, rate: float = RATE, burst: int = BURST) -> None:
-        self.rate, self.burst = rate, burst
+    def __init__(
+        self, rate: float = RATE, burst: int = BURST, waits: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """*waits* is told of each wait, in seconds."""
+        self.rate, self.burst, self.waits = rate, burst, waits
         self._free: dict[str, float] = defaultdict(float)
 
     async def wait(self, channel: str) -> None:
@@ -71,6 +75,7 @@ class Pace:
         turn = max(self._free[channel], now - (self.burst - 1) / self.rate)
         self._free[channel] = turn + 1 / self.rate
         if turn > now:
+            self.waits(turn - now)
             await asyncio.sleep(turn - now)
 
 
@@ -86,14 +91,16 @@ class SlackChat:
         announcements: str = "incidents",
         timeout: float = 20.0,
         pace: Pace | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Wrap *web*, whose session is shared; *draw* turns nouns into text and blocks."""
+        self._metrics = metrics or Metrics()
         self._web = web
         self._session = session
         self._draw = draw
         self._announcements = announcements
         self._timeout = timeout
-        self._pace = pace or Pace()
+        self._pace = pace or Pace(waits=self._metrics.paced)
         self._blocked: dict[str, float] = {}
         self._place: str | None = None
         self._by_mail: dict[str, str] = {}
@@ -284,6 +291,17 @@ class SlackChat:
         headers = {key.lower(): value for key, value in (getattr(answer, "headers", None) or {}).items()}
         self.scopes = frozenset(str(headers.get("x-oauth-scopes", "")).replace(" ", "").split(",")) - {""}
 
+    async def socket_url(self, app_token: str) -> str:
+        """An address for one Socket Mode connection: it works once, and not for long."""
+        try:
+            answer = await self.call(self._web.apps_connections_open, app_token=app_token)
+        except Refused as error:
+            raise PermanentError(
+                f"Slack refused a socket: {error.code}; check TOCSIN_SLACK_APP_TOKEN (xapp-…, with connections:write) "
+                "and that Socket Mode is on in the app's settings"
+            ) from None
+        return str(answer["url"])
+
     async def people(self) -> list[Person]:
         """Everybody in the workspace."""
         found: list[Person] = []
@@ -355,19 +373,28 @@ class SlackChat:
             if wait > 0:
                 if not patient or wait > WAIT:
                     raise TemporaryError(f"Slack asked to wait {wait:.0f} s with {name}", after=wait)
+                self._metrics.limited(name, wait)
                 await asyncio.sleep(wait)
+            outcome, begun = "failed", time.perf_counter()
             try:
                 async with asyncio.timeout(self._timeout if patient else 2.0):
-                    return await method(**arguments)
+                    answer = await method(**arguments)
+                outcome = "ok"
+                return answer
             except SlackApiError as error:
                 code, status, headers = _said(error)
                 if status != 429 and code != "ratelimited":
-                    raise _failure(name, code, status, error) from None
+                    failure = _failure(name, code, status, error)
+                    outcome = "refused" if isinstance(failure, Refused) else "failed"
+                    raise failure from None
+                outcome = "limited"
                 pause = _pause(headers)
                 self._blocked[name] = time.monotonic() + pause
                 log.info("slack.limited", method=name, wait_seconds=pause, attempt=attempt)
             except (aiohttp.ClientError, TimeoutError, SlackClientError, ssl.SSLError, ConnectionError) as error:
                 raise TemporaryError(f"Slack did not answer {name} ({type(error).__name__})", after=1.0) from error
+            finally:
+                self._metrics.called(name, outcome, time.perf_counter() - begun)
         raise TemporaryError(f"Slack keeps limiting {name}", after=self._blocked[name] - time.monotonic())
 
     async def _user(self, who: str) -> str:

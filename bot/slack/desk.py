@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
-from bot.engine import Engine
+from bot.engine import Engine, Tx, Work
 from bot.incidents import access, lifecycle
 from bot.incidents.model import Incident, Request
 from bot.incidents.timeline import React
@@ -44,33 +44,44 @@ class Desk:
     inbox: Inbox | None = None
 
     async def perform(self, request_id: str) -> None:
-        """Carry out one request, once, and tell the person."""
-        structlog.contextvars.bind_contextvars(request=request_id)
+        """Carry out one request, after whatever the same person asked before it."""
+        async with self.engine.db.read() as session:
+            asked = await session.get(Request, request_id)
+            if asked is None:
+                return
+            # The queue lets one request of a person run at a time, but not always in the order they came in.
+            until = sa.and_(col(Request.received_at) <= asked.received_at, col(Request.state) == WAITING)
+            query = sa.select(Request).where(col(Request.person) == asked.person, until)
+            waiting = list(await session.scalars(query.order_by(col(Request.received_at), col(Request.id))))
+        for request in waiting:
+            with structlog.contextvars.bound_contextvars(request=request.id):
+                await self._perform(request)
+
+    async def _perform(self, request: Request) -> None:
+        told = self._inbox.revoked.get(request.id) == request.deadline
+        if told or request.recorded > request.deadline:
+            await self._settle(request, VOID, None)
+            log.warning("request.void", request=request.id)
+        else:
+            await self._carry_out(request)
+
+    async def answer(self, request_id: str) -> None:
+        """Tell the person what came of it. A workflow of its own: a slow answer keeps nobody's next request waiting."""
         async with self.engine.db.read() as session:
             request = await session.get(Request, request_id)
-        if request is None or request.state == VOID:
-            return
-        told = self._inbox.revoked.get(request_id) == request.deadline
-        if request.state == WAITING and (told or request.recorded > request.deadline):
-            await self._settle(request, VOID, None)
-            log.warning("request.void", request=request_id)
-            return
-        if request.state == WAITING:
-            answer = await self._carry_out(request)
-        else:
-            answer = _read(request.answer)
-        await self._tell(request, answer)
+        if request is not None and request.answer:
+            await self._tell(request, _read(request.answer))
 
-    async def _carry_out(self, request: Request) -> Reply:
+    async def _carry_out(self, request: Request) -> None:
         try:
             person = await self.people.find(request.person)
             if person is None:
                 raise UserError("Slack does not say who you are, so nothing was done. Does the app lack a scope?")
             if why := access.refusal(person):
                 raise UserError(why)
-            return await self._do(request, person)
+            await self._do(request, person)
         except (UserError, PermanentError) as error:
-            return await self._settle(request, REFUSED, Reply(f":warning: {mentions(str(error), 2900)}"))
+            await self._settle(request, REFUSED, Reply(f":warning: {mentions(str(error), 2900)}"))
         except TemporaryError:
             raise
         except (
@@ -83,9 +94,9 @@ class Desk:
                 f":warning: Something went wrong in the bot, and nothing was changed. The log has it under "
                 f"`{request.id[:8]}`."
             )
-            return await self._settle(request, REFUSED, Reply(text))
+            await self._settle(request, REFUSED, Reply(text))
 
-    async def _do(self, request: Request, person: access.Person) -> Reply:
+    async def _do(self, request: Request, person: access.Person) -> None:
         inbox = self._inbox
         async with self.engine.transaction() as tx:
             claim = sa.update(Request).where(col(Request.id) == request.id, col(Request.state) == WAITING)
@@ -93,7 +104,7 @@ class Desk:
                 claim.values(state=DONE, payload=_kept(request)).returning(col(Request.id))
             )
             if claimed.scalar_one_or_none() is None:
-                return Reply("")
+                return
             context = Context(
                 tx=tx,
                 react=self.react,
@@ -109,7 +120,8 @@ class Desk:
             await tx.session.execute(
                 sa.update(Request).where(col(Request.id) == request.id).values(answer=_written(reply))
             )
-        return reply
+            if reply.text:
+                tx.enqueue(_answer(request))
 
     async def _run(self, context: Context, request: Request) -> Reply:
         inbox = self._inbox
@@ -137,19 +149,18 @@ class Desk:
             return Reply(f"This is the channel of {here.reference}. `{word} help` shows what you can say.")
         return Reply(f"`{word} declare` opens an incident, `{word} help` shows everything else.")
 
-    async def _settle(self, request: Request, state: str, reply: Reply | None) -> Reply:
+    async def _settle(self, request: Request, state: str, reply: Reply | None) -> None:
         async with self.engine.transaction() as tx:
             await tx.session.execute(
                 sa.update(Request)
                 .where(col(Request.id) == request.id, col(Request.state) == WAITING)
                 .values(state=state, answer=_written(reply) if reply else None, payload=_kept(request))
             )
-        return reply or Reply("")
+            if reply is not None:
+                tx.enqueue(_answer(request))
 
     async def _tell(self, request: Request, reply: Reply) -> None:
         """Where they asked, as long as Slack lets; else in the channel if that is where it was, else directly."""
-        if not reply.text:
-            return
         about = request.payload.get("about") or {}
         url, until = about.get("url"), float(about.get("until") or 0)
         if asked := request.payload.get("response_url"):
@@ -218,12 +229,29 @@ class Desk:
         )
 
 
+async def give_up(tx: Tx, request_id: str, why: str) -> None:
+    """A request that could not be carried out for hours is over, and the person is told."""
+    reply = Reply(f":warning: What you asked for could not be done: {mentions(why, 500)}. Nothing was changed.")
+    changed = await tx.session.execute(
+        sa.update(Request)
+        .where(col(Request.id) == request_id, col(Request.state) == WAITING)
+        .values(state=REFUSED, answer=_written(reply))
+        .returning(col(Request.id))
+    )
+    if changed.scalar_one_or_none() is not None:
+        tx.enqueue(Work("answer", f"answer:{request_id}", (request_id,)))
+
+
 async def channels(engine: Engine, *, newest: int | None = None) -> dict[str, str]:
     """Which channel belongs to which incident: of all, or of the *newest* ones."""
     query = sa.select(col(Incident.channel), col(Incident.id)).where(col(Incident.channel).is_not(None))
     async with engine.db.read() as session:
         found = await session.execute(query.order_by(col(Incident.number).desc()).limit(newest))
         return {str(channel): incident_id for channel, incident_id in found}
+
+
+def _answer(request: Request) -> Work:
+    return Work("answer", f"answer:{request.id}", (request.id,))
 
 
 def _written(reply: Reply) -> str:

@@ -18,7 +18,7 @@ import structlog
 from slack_bolt.async_app import AsyncAck
 from sqlmodel import col
 
-from bot.engine import Engine, Work
+from bot.engine import LINES, Engine, Work
 from bot.incidents import access
 from bot.incidents.model import Request
 from bot.kit.clock import Clock
@@ -316,7 +316,8 @@ class Inbox:
             if added and time.monotonic() > until:
                 await connection.execute(self._voiding(row))
             elif added:
-                tx.enqueue(Work("request", f"request:{row.id}", (row.id,)))
+                turn = f"person:{row.person}"
+                tx.enqueue(Work("request", f"request:{row.id}", (row.id,), queue=LINES, partition=turn))
 
     def _voiding(self, row: Request) -> Any:
         """What was filled into a form goes: it may be secret, and nobody will ever use it."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from bot.kit.shelf import Shelf
 from bot.slack import ids
+from bot.slack.http import PATH
 
 # Why each scope is asked for; docs/configure.md shows this table.
 SCOPES = {
@@ -42,9 +43,11 @@ SHORTCUTS = (
 )
 
 
-def build(commands: Shelf, *, name: str = "Tocsin") -> dict[str, Any]:
-    """The manifest, for Socket Mode: no public address is needed."""
+def build(commands: Shelf, *, name: str = "Tocsin", url: str | None = None) -> dict[str, Any]:
+    """The manifest for Socket Mode, which needs no public address; or for HTTP, with the bot at *url*."""
     hint = "|".join(commands)
+    where = {} if url is None else {"url": url.rstrip("/") + PATH}
+    requests = {} if url is None else {"request_url": url.rstrip("/") + PATH}
     return {
         "_metadata": {"major_version": 2, "minor_version": 1},
         "display_information": {
@@ -58,6 +61,7 @@ def build(commands: Shelf, *, name: str = "Tocsin") -> dict[str, Any]:
             "slash_commands": [
                 {
                     "command": command,
+                    **where,
                     "description": "Declare and manage incidents",
                     "usage_hint": f"[{hint}]",
                     "should_escape": True,
@@ -67,10 +71,10 @@ def build(commands: Shelf, *, name: str = "Tocsin") -> dict[str, Any]:
         },
         "oauth_config": {"scopes": {"bot": sorted(SCOPES)}},
         "settings": {
-            "event_subscriptions": {"bot_events": list(EVENTS)},
-            "interactivity": {"is_enabled": True},
+            "event_subscriptions": {**requests, "bot_events": list(EVENTS)},
+            "interactivity": {"is_enabled": True, **requests},
             "org_deploy_enabled": False,
-            "socket_mode_enabled": True,
+            "socket_mode_enabled": url is None,
             "token_rotation_enabled": False,
         },
     }

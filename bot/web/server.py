@@ -8,7 +8,11 @@ STOP_SECONDS = 5.0  # for requests under way when the bot stops
 
 
 def runner(
-    app: web.Application, *, idle_seconds: float = IDLE_SECONDS, linger_seconds: float = LINGER_SECONDS
+    app: web.Application,
+    *,
+    idle_seconds: float = IDLE_SECONDS,
+    linger_seconds: float = LINGER_SECONDS,
+    stop_seconds: float = STOP_SECONDS,
 ) -> web.AppRunner:
     """A server of *app*, not listening yet.
 
@@ -21,5 +25,5 @@ def runner(
         auto_decompress=False,
         keepalive_timeout=idle_seconds,
         lingering_time=linger_seconds,
-        shutdown_timeout=STOP_SECONDS,
+        shutdown_timeout=stop_seconds,
     )

@@ -6,6 +6,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from bot.catalog.config import Connection
 from bot.incidents.intake import Incoming, Intake, Receipt
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.kit.metrics import Metrics
 from bot.kit.shelf import Shelf
 from bot.kit.text import clip, one_line
 
@@ -109,11 +111,27 @@ def routes(
     sources: Shelf,
     intake: Intake,
     clock: Clock,
+    metrics: Metrics | None = None,
     bounds: Bounds | None = None,
 ) -> list[web.RouteDef]:
     """The routes of this module. UserError when a connection names a source that does not exist."""
     doors = {name: _door(connection, sources) for name, connection in connections.items()}
-    return [web.post("/alerts/{connection}", _handler(doors, intake, clock, bounds or Bounds()))]
+    metrics = metrics or Metrics()
+    for name in doors:
+        metrics.expect(connection=name)
+    handler = _counted(_handler(doors, intake, clock, bounds or Bounds()), doors, metrics)
+    return [web.post("/alerts/{connection}", handler)]
+
+
+def _counted(handler: Handler, doors: Mapping[str, _Door], metrics: Metrics) -> Handler:
+    async def receive(request: web.Request) -> web.Response:
+        begun = time.perf_counter()
+        response = await handler(request)
+        name = request.match_info["connection"]
+        metrics.delivered(name if name in doors else None, response.status, time.perf_counter() - begun)
+        return response
+
+    return receive
 
 
 def _door(connection: Connection, sources: Shelf) -> _Door:

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from bot.catalog import config
@@ -93,3 +95,40 @@ def test_a_connection_name_must_fit_an_address(tmp_path):
     write(tmp_path, connections="version: 1\nconnections:\n  Prod AM: {source: generic, token: {env: T}}\n")
 
     assert "lower-case letters, digits and dashes" in told(tmp_path, {"T": TOKEN})
+
+
+def test_how_long_things_are_kept_can_be_said_one_by_one(tmp_path):
+    write(tmp_path, tocsin="version: 1\nretention:\n  deliveries: 1d12h\n  requests: forever\n")
+
+    kept = config.load(tmp_path, {}).general.retention
+
+    assert (kept.workflows, kept.deliveries, kept.requests) == (timedelta(days=7), timedelta(hours=36), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("90", "write how long to keep it, such as 7d or 36h, or forever"),
+        ("ninety days", "write how long to keep it"),
+        ("~", "write how long to keep it"),
+        ("[7d]", "write how long to keep it"),
+        ("-7d", "write how long to keep it"),
+        ("999999999d999999999d", "write how long to keep it"),
+        ("0d", "keep it for at least 1d and at most 36500d, or forever"),
+        ("23h", "keep it for at least 1d"),
+        ("36501d", "keep it for at least 1d"),
+    ],
+)
+def test_a_time_that_is_none_or_too_short_or_endless_is_refused_where_it_stands(tmp_path, value, message):
+    write(tmp_path, tocsin=f"version: 1\nretention:\n  requests: {value}\n")
+
+    found = told(tmp_path)
+
+    assert found.startswith("tocsin.yaml:3: retention.requests: ")
+    assert message in found
+
+
+def test_the_record_cannot_be_given_an_age(tmp_path):
+    write(tmp_path, tocsin="version: 1\nretention: {timeline: 90d}\n")
+
+    assert "unknown key 'timeline'; there is: deliveries, requests, workflows" in told(tmp_path)

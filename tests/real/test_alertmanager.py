@@ -16,7 +16,7 @@ from bot.kit.db import Database
 from bot.migrations import migrate
 from bot.sandbox.state import Channel
 from tests.conftest import KINDS
-from tests.postgres import SAFE, postgres
+from tests.postgres import postgres
 from tests.real.conftest import Play, bodies
 from tests.real.monitoring import Monitoring
 from tests.scenarios.conftest import QUICK, Stage
@@ -146,7 +146,7 @@ async def test_what_fires_while_the_bot_is_down_is_one_incident_when_it_is_back(
 
 
 async def test_what_fires_while_the_database_is_away_is_one_incident_when_it_is_back(watch: Monitoring, play: Play):
-    with postgres(SAFE) as server:
+    with postgres(lasting=True) as server:
         url = server.database()
         await asyncio.to_thread(migrate, Database(url))
         async with play(url) as stage:

@@ -6,6 +6,7 @@ Nothing is faked but Slack itself, and that is a server which checks what it is 
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from bot.app import Bot, Tempo, build
 from bot.incidents.model import Incident, TimelineEvent
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
-from bot.sandbox.state import Channel
+from bot.sandbox.state import Channel, Limits
 from bot.settings import Settings
 from bot.slack import manifest
+from tests.sandbox import reference
 
 TOKEN = "a-token-of-the-tests-0123456789"
 QUICK = Tempo(
@@ -43,6 +45,13 @@ CONFIG = {
         "  anything: {source: generic, token: {env: ALERTS_TOKEN}}\n"
     ),
 }
+
+
+# Every story is played over both ways to Slack and on both databases, at the price of two: one way on each database.
+# With TOCSIN_TEST_SWAP set it is the other way on each; CI plays both.
+WAYS = {"sqlite": "socket", "postgresql": "http"}
+if os.environ.get("TOCSIN_TEST_SWAP"):
+    WAYS = {"sqlite": "http", "postgresql": "socket"}
 
 
 @dataclass
@@ -114,6 +123,12 @@ class Stage:
         await self.bot.stop()
         self.bot = build(self.settings, self.environment, tempo=self.tempo)
         await self.bot.start()
+        await self.reach()
+
+    async def reach(self) -> None:
+        """Wait until Slack reaches the bot, by socket or at its address."""
+        if self.settings.slack_mode == "http":
+            self.sandbox.request_url = f"{self.url}/slack/events"
         await self.sandbox.connected()
 
 
@@ -162,25 +177,31 @@ async def staged(
     database_url: str, folder: Path, app: dict[str, Any], *, port: int = 0, tempo: Tempo = QUICK
 ) -> AsyncIterator[Stage]:
     """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
-    async with Sandbox(app) as sandbox, aiohttp.ClientSession() as http:
+    # Stories are told faster than people live: more calls a minute than Slack would grant.
+    async with Sandbox(app, limits=Limits(rate_factor=50)) as sandbox, aiohttp.ClientSession() as http:
         settings = Settings(
             database_url=database_url,
             config=folder,
             slack_api_url=sandbox.api_url,
             slack_bot_token=sandbox.bot_token,
             slack_app_token=sandbox.app_token,
+            slack_signing_secret=sandbox.signing_secret,
+            slack_mode=WAYS[database_url.partition(":")[0]],
             port=port,
         )
         environment = {"ALERTS_TOKEN": TOKEN}
         bot = build(settings, environment, tempo=tempo)
         await bot.start()
-        await sandbox.connected()
         made = Stage(sandbox, bot, http, settings, environment, tempo)
+        await made.reach()
         try:
             yield made
         finally:
             await made.bot.stop()
         sandbox.assert_no_violations()
+        if reference.THERE:
+            assert reference.bad_calls(sandbox.calls) == []
+            assert reference.bad_answers(sandbox.calls) == []
 
 
 def write_config(folder: Path, **more: str) -> Path:

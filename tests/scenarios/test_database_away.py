@@ -14,7 +14,7 @@ from bot.alerts.model import AlertRow, Delivery
 from bot.incidents.model import Incident, TimelineEvent
 from bot.kit.db import Database
 from bot.migrations import migrate
-from tests.postgres import SAFE, postgres
+from tests.postgres import postgres
 from tests.scenarios.conftest import QUICK, TOKEN, Stage, alertmanager, staged
 
 
@@ -66,7 +66,7 @@ async def left(stage: Stage) -> tuple[list[AlertRow], list[Incident], list[Timel
 async def test_a_postgres_that_is_killed_under_load_loses_and_doubles_nothing(
     config_folder: Path, app_manifest: dict[str, Any]
 ):
-    with postgres(SAFE) as server:
+    with postgres(lasting=True) as server:
         url = server.database()
         await asyncio.to_thread(migrate, Database(url))
         async with staged(url, config_folder, app_manifest) as stage:

@@ -11,6 +11,7 @@ from bot.slack import ids, manifest
 
 # Which scopes each method needs, by Slack's reference; () is none: https://docs.slack.dev/reference/methods
 NEEDS = {
+    "apps_connections_open": (),
     "auth_test": (),
     "bookmarks_add": ("bookmarks:write",),
     "bookmarks_list": ("bookmarks:read",),

@@ -222,7 +222,7 @@ async def test_nothing_that_slack_may_send_is_left_unanswered(shared_stage: Stag
     assert await alice.expect("belongs to another version of the bot", channel)
     assert (await alice.click(message, "some.menu", "1")).ok
 
-    deliver = stage.sandbox.sockets.deliver
+    deliver = stage.sandbox.delivery.deliver
     user = {"id": alice.id, "team_id": "T00SANDBOX"}
     team = {"id": "T00SANDBOX", "domain": "sandbox"}
     odd = [

@@ -13,6 +13,7 @@ from bot.incidents.chat import NameTaken, Notice
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
+from bot.sandbox.state import Limits
 from bot.slack import manifest
 from bot.slack.app import draw
 from bot.slack.client import Pace, Refused, SlackChat
@@ -21,7 +22,7 @@ from bot.slack.client import Pace, Refused, SlackChat
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     app = manifest.build(Shelf("bot.slack.commands", must_have=("USAGE",)).load())
-    async with Sandbox(app) as made:
+    async with Sandbox(app, limits=Limits(rate_factor=50)) as made:
         yield made
         made.assert_no_violations()
 

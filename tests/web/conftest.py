@@ -48,7 +48,7 @@ async def serve():
         given = {
             item.name: item for item in connections or (connection(), connection("am", "alertmanager", env="prod"))
         }
-        app.add_routes(webhooks.routes(given, SOURCES, intake, lambda: NOW, bounds))
+        app.add_routes(webhooks.routes(given, SOURCES, intake, lambda: NOW, bounds=bounds))
         server = TestServer(app)
         await server.start_server(auto_decompress=decompress)
         clients.append(TestClient(server))

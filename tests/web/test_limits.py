@@ -66,7 +66,7 @@ async def listen(database):
 
     async def start(bounds=None, **how):
         app = web.Application(client_max_size=2**25)
-        app.add_routes(webhooks.routes({"cron": connection()}, SOURCES, intake, lambda: NOW, bounds))
+        app.add_routes(webhooks.routes({"cron": connection()}, SOURCES, intake, lambda: NOW, bounds=bounds))
         runners.append(server.runner(app, **{"linger_seconds": 0.1, **how}))
         await runners[-1].setup()
         await web.TCPSite(runners[-1], "127.0.0.1", 0).start()

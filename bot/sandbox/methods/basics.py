@@ -4,6 +4,7 @@ import urllib.parse
 
 from bot.sandbox import blocks
 from bot.sandbox.methods.method import Method, RefusedError, Request
+from bot.sandbox.rates import SPECIAL
 from bot.sandbox.state import Json
 from bot.sandbox.workspace import BOT_ID, DOMAIN, TEAM
 
@@ -57,10 +58,10 @@ def blocks_validate(request: Request) -> Json:
 
 
 METHODS = {
-    "api.test": Method(api_test, takes=("error", "foo"), caller="anyone"),
-    "auth.test": Method(auth_test),
-    "apps.connections.open": Method(connections_open, caller="app"),
-    "team.info": Method(team_info, takes=("team", "domain"), scopes="team:read"),
-    "bots.info": Method(bots_info, takes=("bot", "team_id"), scopes="users:read"),
+    "api.test": Method(api_test, takes=("error", "foo"), caller="anyone", tier=4),
+    "auth.test": Method(auth_test, tier=SPECIAL),
+    "apps.connections.open": Method(connections_open, caller="app", tier=3),
+    "team.info": Method(team_info, takes=("team", "domain"), scopes="team:read", tier=3),
+    "bots.info": Method(bots_info, takes=("bot", "team_id"), scopes="users:read", tier=3),
     "blocks.validate": Method(blocks_validate, takes=("blocks", "message", "view"), caller="anyone"),
 }

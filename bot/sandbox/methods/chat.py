@@ -1,12 +1,14 @@
 """chat: what the app says, and says again in other words."""
 
+import time
 from typing import Any
 
 from bot.sandbox import blocks as kit
 from bot.sandbox import review
 from bot.sandbox.methods.method import Method, RefusedError, Request, refuse
+from bot.sandbox.rates import SPECIAL
 from bot.sandbox.state import Channel, Json
-from bot.sandbox.workspace import TEAM
+from bot.sandbox.workspace import BOT_ID, TEAM
 
 
 def _target(request: Request) -> Channel:
@@ -140,16 +142,89 @@ def permalink(request: Request) -> Json:
     return {"channel": channel.id, "permalink": f"{request.workspace.url}/#{channel.id}/{ts}"}
 
 
+FURTHEST, WINDOW, MOST_IN_WINDOW = 120 * 86_400, 300, 30
+
+
+def schedule(request: Request) -> Json:
+    channel = _target(request)
+    if channel.archived:
+        raise RefusedError("is_archived")
+    if request.me not in channel.members:
+        raise RefusedError("not_in_channel")
+    now, at = int(time.time()), request.number("post_at", 0)
+    if at <= 0:
+        raise RefusedError("invalid_time")
+    if at <= now:
+        raise RefusedError("time_in_past")
+    if at > now + FURTHEST:
+        raise RefusedError("time_too_far")
+    waiting = request.workspace.scheduled.values()
+    if sum(m.channel == channel.id and m.post_at // WINDOW == at // WINDOW for m in waiting) >= MOST_IN_WINDOW:
+        raise RefusedError("restricted_too_many")
+    text, blocks, attachments = _body(request, longest=40_000, too_long="msg_too_long", blocks_too_long="msg_too_long")
+    made = request.workspace.schedule(
+        channel,
+        at,
+        text,
+        blocks=blocks,
+        attachments=attachments,
+        thread_ts=request.text("thread_ts") or None,
+        metadata=_metadata(request),
+    )
+    message = {"type": "delayed_message", "text": text, "user": request.me, "bot_id": BOT_ID, "team": TEAM}
+    return {"channel": channel.id, "scheduled_message_id": made.id, "post_at": at, "message": message}
+
+
+def unschedule(request: Request) -> Json:
+    channel = _target(request)
+    message = request.workspace.scheduled.get(request.text("scheduled_message_id"))
+    # In its last minute it is on its way already.
+    if message is None or message.channel != channel.id or message.post_at - time.time() < 60:
+        raise RefusedError("invalid_scheduled_message_id")
+    request.workspace.unschedule(message)
+    return {}
+
+
+def scheduled(request: Request) -> Json:
+    wanted = request.text("channel")
+    if wanted and request.workspace.channel(wanted) is None:
+        raise RefusedError("invalid_channel")
+    oldest, latest = request.number("oldest", 0), request.number("latest", 2**40)
+    found = [
+        {"id": m.id, "channel_id": m.channel, "post_at": m.post_at, "date_created": m.created, "text": m.text}
+        for m in request.workspace.scheduled.values()
+        if wanted in ("", m.channel) and oldest <= m.post_at <= latest
+    ]
+    page, metadata = request.page(found)
+    return {"scheduled_messages": page, "response_metadata": metadata}
+
+
 _BODY = ("attachments", "blocks", "link_names", "markdown_text", "metadata", "parse", "text", "as_user")
 _LOOK = ("icon_emoji", "icon_url", "username", "thread_ts")
-_POST = (*_BODY, *_LOOK, "mrkdwn", "reply_broadcast", "unfurl_links", "unfurl_media")
+_POST = (
+    *(*_BODY, *_LOOK, "mrkdwn", "reply_broadcast", "unfurl_links", "unfurl_media"),
+    "current_draft_last_updated_ts",
+)
 
 METHODS = {
-    "chat.postMessage": Method(post, ("channel",), _POST, "chat:write"),
+    "chat.postMessage": Method(post, ("channel",), _POST, "chat:write", tier=SPECIAL),
     "chat.update": Method(
-        update, ("channel", "ts"), (*_BODY, "reply_broadcast", "file_ids", "unfurled_attachments"), "chat:write"
+        update, ("channel", "ts"), (*_BODY, "reply_broadcast", "file_ids", "unfurled_attachments"), "chat:write", tier=3
     ),
-    "chat.delete": Method(delete, ("channel", "ts"), ("as_user",), "chat:write"),
-    "chat.postEphemeral": Method(ephemeral, ("channel", "user"), (*_BODY, *_LOOK), "chat:write"),
-    "chat.getPermalink": Method(permalink, ("channel", "message_ts")),
+    "chat.delete": Method(delete, ("channel", "ts"), ("as_user",), "chat:write", tier=3),
+    "chat.postEphemeral": Method(ephemeral, ("channel", "user"), (*_BODY, *_LOOK), "chat:write", tier=4),
+    "chat.scheduleMessage": Method(
+        schedule,
+        ("channel", "post_at"),
+        (*_BODY, "thread_ts", "reply_broadcast", "unfurl_links", "unfurl_media"),
+        "chat:write",
+        tier=3,
+    ),
+    "chat.deleteScheduledMessage": Method(
+        unschedule, ("channel", "scheduled_message_id"), ("as_user",), "chat:write", tier=3
+    ),
+    "chat.scheduledMessages.list": Method(
+        scheduled, (), ("channel", "cursor", "latest", "limit", "oldest", "team_id"), tier=3
+    ),
+    "chat.getPermalink": Method(permalink, ("channel", "message_ts"), tier=SPECIAL),
 }

@@ -54,7 +54,7 @@ def set_topic(request: Request) -> Json:
 
 def set_purpose(request: Request) -> Json:
     channel = _describe(request, "purpose")
-    return {"purpose": channel.purpose.value, "channel": shown(request, channel)}
+    return {"channel": shown(request, channel)}
 
 
 def _describe(request: Request, what: str) -> Channel:
@@ -262,25 +262,25 @@ _PAGED = ("cursor", "limit")
 _SPAN = (*_PAGED, "include_all_metadata", "inclusive", "latest", "oldest")
 
 METHODS = {
-    "conversations.create": Method(create, ("name",), ("is_private", "team_id"), MANAGE),
-    "conversations.info": Method(info, ("channel",), ("include_locale", "include_num_members"), READ),
-    "conversations.rename": Method(rename, ("channel", "name"), (), MANAGE),
-    "conversations.setTopic": Method(set_topic, ("channel",), ("topic",), MANAGE),
-    "conversations.setPurpose": Method(set_purpose, ("channel",), ("purpose",), MANAGE),
-    "conversations.invite": Method(invite, ("channel", "users"), ("force",), MANAGE),
-    "conversations.join": Method(join, ("channel",), (), "channels:join"),
-    "conversations.archive": Method(archive, ("channel",), (), MANAGE),
-    "conversations.unarchive": Method(unarchive, ("channel",), (), MANAGE),
-    "conversations.kick": Method(kick, ("channel", "user"), (), {k: v for k, v in MANAGE.items() if k != "im"}),
-    "conversations.leave": Method(leave, ("channel",), (), MANAGE),
+    "conversations.create": Method(create, ("name",), ("is_private", "team_id"), MANAGE, tier=2),
+    "conversations.info": Method(info, ("channel",), ("include_locale", "include_num_members"), READ, tier=3),
+    "conversations.rename": Method(rename, ("channel", "name"), (), MANAGE, tier=2),
+    "conversations.setTopic": Method(set_topic, ("channel",), ("topic",), MANAGE, tier=2),
+    "conversations.setPurpose": Method(set_purpose, ("channel",), ("purpose",), MANAGE, tier=2),
+    "conversations.invite": Method(invite, ("channel", "users"), ("force",), MANAGE, tier=3),
+    "conversations.join": Method(join, ("channel",), (), "channels:join", tier=3),
+    "conversations.archive": Method(archive, ("channel",), (), MANAGE, tier=2),
+    "conversations.unarchive": Method(unarchive, ("channel",), (), MANAGE, tier=2),
+    "conversations.kick": Method(kick, ("channel", "user"), (), {k: v for k, v in MANAGE.items() if k != "im"}, tier=3),
+    "conversations.leave": Method(leave, ("channel",), (), MANAGE, tier=3),
     "conversations.open": Method(
-        open_direct, (), ("channel", "return_im", "users", "prevent_creation"), {"im": "im:write"}
+        open_direct, (), ("channel", "return_im", "users", "prevent_creation"), {"im": "im:write"}, tier=3
     ),
-    "conversations.list": Method(listed, (), (*_PAGED, "exclude_archived", "team_id", "types"), READ),
-    "conversations.members": Method(members, ("channel",), _PAGED, READ),
-    "conversations.history": Method(history, ("channel",), _SPAN, HISTORY),
-    "conversations.replies": Method(replies, ("channel", "ts"), _SPAN, HISTORY),
+    "conversations.list": Method(listed, (), (*_PAGED, "exclude_archived", "team_id", "types"), READ, tier=2),
+    "conversations.members": Method(members, ("channel",), _PAGED, READ, tier=4),
+    "conversations.history": Method(history, ("channel",), _SPAN, HISTORY, tier=3),
+    "conversations.replies": Method(replies, ("channel", "ts"), _SPAN, HISTORY, tier=3),
     "users.conversations": Method(
-        of_user, (), (*_PAGED, "exclude_archived", "exclude_muted", "team_id", "types", "user"), READ
+        of_user, (), (*_PAGED, "exclude_archived", "exclude_muted", "team_id", "types", "user"), READ, tier=3
     ),
 }

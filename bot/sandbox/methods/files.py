@@ -68,7 +68,7 @@ def info(request: Request) -> Json:
 
 METHODS = {
     "files.getUploadURLExternal": Method(
-        get_upload_url, ("length", "filename"), ("snippet_type", "alt_txt"), "files:write"
+        get_upload_url, ("length", "filename"), ("snippet_type", "alt_txt"), "files:write", tier=4
     ),
     "files.completeUploadExternal": Method(
         complete,
@@ -78,6 +78,7 @@ METHODS = {
             *("username", "icon_url", "icon_emoji"),
         ),
         "files:write",
+        tier=4,
     ),
-    "files.info": Method(info, ("file",), ("count", "cursor", "limit", "page"), "files:read"),
+    "files.info": Method(info, ("file",), ("count", "cursor", "limit", "page"), "files:read", tier=4),
 }

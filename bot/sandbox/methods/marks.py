@@ -142,21 +142,28 @@ def reactions(request: Request) -> Json:
 
 
 METHODS = {
-    "pins.add": Method(pin, ("channel",), ("timestamp",), "pins:write"),
-    "pins.remove": Method(unpin, ("channel",), ("timestamp",), "pins:write"),
-    "pins.list": Method(pins, ("channel",), (), "pins:read"),
+    "pins.add": Method(pin, ("channel",), ("timestamp",), "pins:write", tier=2),
+    "pins.remove": Method(unpin, ("channel",), ("timestamp",), "pins:write", tier=2),
+    "pins.list": Method(pins, ("channel",), (), "pins:read", tier=2),
     "bookmarks.add": Method(
         bookmark,
         ("channel_id", "title", "type"),
         ("link", "emoji", "entity_id", "access_level", "parent_id"),
         "bookmarks:write",
+        tier=2,
     ),
     "bookmarks.edit": Method(
-        edit_bookmark, ("channel_id", "bookmark_id"), ("title", "link", "emoji"), "bookmarks:write"
+        edit_bookmark, ("channel_id", "bookmark_id"), ("title", "link", "emoji"), "bookmarks:write", tier=2
     ),
-    "bookmarks.remove": Method(remove_bookmark, ("channel_id", "bookmark_id"), ("quip_section_id",), "bookmarks:write"),
-    "bookmarks.list": Method(bookmarks, ("channel_id",), (), "bookmarks:read"),
-    "reactions.add": Method(react, ("channel", "name", "timestamp"), (), "reactions:write"),
-    "reactions.remove": Method(unreact, ("name",), ("channel", "timestamp", "file", "file_comment"), "reactions:write"),
-    "reactions.get": Method(reactions, (), ("channel", "timestamp", "file", "file_comment", "full"), "reactions:read"),
+    "bookmarks.remove": Method(
+        remove_bookmark, ("channel_id", "bookmark_id"), ("quip_section_id",), "bookmarks:write", tier=2
+    ),
+    "bookmarks.list": Method(bookmarks, ("channel_id",), (), "bookmarks:read", tier=3),
+    "reactions.add": Method(react, ("channel", "name", "timestamp"), (), "reactions:write", tier=3),
+    "reactions.remove": Method(
+        unreact, ("name",), ("channel", "timestamp", "file", "file_comment"), "reactions:write", tier=2
+    ),
+    "reactions.get": Method(
+        reactions, (), ("channel", "timestamp", "file", "file_comment", "full"), "reactions:read", tier=3
+    ),
 }

@@ -21,13 +21,14 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Method:
-    """One method as documented: https://docs.slack.dev/reference/methods."""
+    """One method as documented: https://docs.slack.dev/reference/methods. Tier 0 is no limit."""
 
     run: Callable[["Request"], Json]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     scopes: Mapping[str, str] | str = ""
     caller: str = "bot"
+    tier: int = 0
 
     def scope(self, kind: str) -> str:
         """The scope for a conversation of that kind (public, private, im), or for everything."""

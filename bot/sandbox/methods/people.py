@@ -37,6 +37,7 @@ def _shown(request: Request, group: Group) -> Json:
         "name": group.name,
         "handle": group.handle,
         "description": "",
+        "date_update": group.updated,
         "date_delete": 0,
     }
     if request.flag("include_users"):
@@ -53,12 +54,36 @@ def of_group(request: Request) -> Json:
     return {"users": list(group.users)}
 
 
+def regroup(request: Request) -> Json:
+    group = request.workspace.groups.get(request.text("usergroup"))
+    users = request.ids("users")
+    if group is None:
+        # The reference has no better word for a group that is not there.
+        raise RefusedError("permission_denied")
+    if not users:
+        raise RefusedError("no_users_provided")
+    known = (request.workspace.users.get(user) for user in users)
+    if not all(user and not user.is_bot and not user.is_restricted for user in known):
+        raise RefusedError("invalid_users")
+    request.workspace.regroup(group, users)
+    return {"usergroup": _shown(request, group) | {"users": list(group.users)}}
+
+
 METHODS = {
-    "users.info": Method(info, ("user",), ("include_locale",), "users:read"),
-    "users.list": Method(listed, (), ("cursor", "limit", "include_locale", "team_id"), "users:read"),
-    "users.lookupByEmail": Method(by_email, ("email",), (), "users:read.email"),
+    "users.info": Method(info, ("user",), ("include_locale",), "users:read", tier=4),
+    "users.list": Method(listed, (), ("cursor", "limit", "include_locale", "team_id"), "users:read", tier=2),
+    "users.lookupByEmail": Method(by_email, ("email",), (), "users:read.email", tier=3),
     "usergroups.list": Method(
-        groups, (), ("include_count", "include_disabled", "include_users", "team_id"), "usergroups:read"
+        groups, (), ("include_count", "include_disabled", "include_users", "team_id"), "usergroups:read", tier=2
     ),
-    "usergroups.users.list": Method(of_group, ("usergroup",), ("include_disabled", "team_id"), "usergroups:read"),
+    "usergroups.users.list": Method(
+        of_group, ("usergroup",), ("include_disabled", "team_id"), "usergroups:read", tier=2
+    ),
+    "usergroups.users.update": Method(
+        regroup,
+        ("usergroup", "users"),
+        ("include_count", "team_id", "additional_channels", "is_shared"),
+        "usergroups:write",
+        tier=2,
+    ),
 }

@@ -103,8 +103,8 @@ def _check_hash(request: Request, view: View) -> None:
 
 
 METHODS = {
-    "views.open": Method(open_view, ("view",), ("trigger_id", "interactivity_pointer")),
-    "views.push": Method(push, ("view",), ("trigger_id", "interactivity_pointer")),
-    "views.update": Method(update, ("view",), ("view_id", "external_id", "hash")),
-    "views.publish": Method(publish, ("user_id", "view"), ("hash", "interactivity_pointer")),
+    "views.open": Method(open_view, ("view",), ("trigger_id", "interactivity_pointer"), tier=4),
+    "views.push": Method(push, ("view",), ("trigger_id", "interactivity_pointer"), tier=4),
+    "views.update": Method(update, ("view",), ("view_id", "external_id", "hash"), tier=4),
+    "views.publish": Method(publish, ("user_id", "view"), ("hash", "interactivity_pointer"), tier=4),
 }

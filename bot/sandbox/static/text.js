@@ -55,6 +55,17 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Make *nodes* the children of *box*, moving nothing that is in its place: focus and scroll stay.
+export function sync(box, nodes) {
+  const wanted = new Set(nodes);
+  for (const old of [...box.childNodes]) if (!wanted.has(old)) old.remove();
+  let at = box.firstChild;
+  for (const node of nodes) {
+    if (node === at) at = at.nextSibling;
+    else box.insertBefore(node, at);
+  }
+}
+
 const plain = (text) => text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 
 function anchor(url, label) {
