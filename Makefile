@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 UV_VERSION := 0.13.9
 
-.PHONY: help venv demo test check format lock clean
+.PHONY: help venv demo test torture check format lock clean
 
 help:
 	@echo "make demo    a local Slack stand-in, the bot and one open incident: click around"
 	@echo "make test    the whole suite, on SQLite and PostgreSQL"
+	@echo "make torture kills and faults on both databases, and a table of what they broke (an hour at most)"
 	@echo "make check   ruff, mypy --strict and the import contracts"
 	@echo "make venv    only build .venv"
 
@@ -37,6 +38,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+# Each fault point is the death of one process; then ROUNDS rounds of whatever goes wrong. SEED=n plays one again.
+ROUNDS ?= 6
+POINTS ?= 500
+torture: $(STAMP)
+	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) --points $(POINTS) $(if $(SEED),--seed $(SEED))
 
 check: $(STAMP)
 	$(BIN)/ruff check .

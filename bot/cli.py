@@ -241,9 +241,10 @@ def export(
         raise UserError(f"There is no format {format_!r}; there is: {', '.join(exporters)}")
 
     async def work(engine: Engine) -> bytes:
+        async with engine.db.read() as session:
+            incident = await _incident(session, reference)
+        document = await drafts.draft(engine, react, incident.id, now=utc_now())
         async with engine.transaction() as tx:
-            incident = await _incident(tx.session, reference)
-            document = await drafts.draft(tx, react, incident.id, now=utc_now())
             await timeline.record(
                 tx,
                 react,

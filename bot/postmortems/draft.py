@@ -3,16 +3,18 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from bot.engine import Tx
+from bot.engine import Engine, Tx
 from bot.incidents import timeline
 from bot.incidents.model import Incident, Role, TimelineEvent
 from bot.incidents.timeline import React
+from bot.kit.db import Database
 from bot.kit.errors import PermanentError
 from bot.kit.ids import derived_id
 from bot.postmortems.facts import Facts, gather
@@ -20,23 +22,58 @@ from bot.postmortems.model import Postmortem
 from bot.postmortems.people import BOT
 from bot.postmortems.render import render
 
+# How often the telling is begun again because the timeline grew meanwhile; after that the next draft has the rest.
+TRIES = 5
 
-async def draft(tx: Tx, react: React, incident_id: str, *, now: datetime, template: str = "default") -> Postmortem:
+
+@dataclass(frozen=True)
+class Told:
+    """The draft of a timeline of *length* events."""
+
+    facts: Facts
+    text: str
+    length: int
+
+
+async def draft(
+    engine: Engine, react: React, incident_id: str, *, now: datetime, template: str = "default"
+) -> Postmortem:
     """The newest revision of the draft; a new one only if the timeline has more to say than the last one told.
 
     Raises PermanentError if there is no such incident, and what `render` raises.
     """
-    # Two drafts at once would take the same number; locking the row like this lets the timeline go on growing.
-    locked = sa.select(Incident).where(col(Incident.id) == incident_id).with_for_update(key_share=True)
-    incident = await tx.session.scalar(locked)
-    if incident is None:
-        raise PermanentError(f"there is no incident {incident_id!r} to write a post-mortem of")
-    roles = await tx.session.scalars(sa.select(Role).where(col(Role.incident_id) == incident_id))
-    events = await timeline.whole(tx.session, incident_id)
-    # A storm of thousands of alerts takes a second to tell; people's clicks are answered meanwhile.
-    facts, text = await asyncio.to_thread(_written, incident, events, roles.all(), template)
+    # A storm of thousands of alerts takes a second to tell; nobody may be kept from writing meanwhile.
+    for left in reversed(range(TRIES)):
+        told = await _tell(engine.db, incident_id, template)
+        async with engine.transaction() as tx:
+            # Two drafts at once would take the same number; locked like this, the timeline can go on growing.
+            locked = sa.select(col(Incident.id)).where(col(Incident.id) == incident_id).with_for_update(key_share=True)
+            await tx.session.execute(locked)
+            if left and await _length(tx.session, incident_id) != told.length:
+                continue
+            return await _keep(tx, react, incident_id, told, now=now, template=template)
+    raise AssertionError("the last try keeps what it has")
+
+
+async def _tell(db: Database, incident_id: str, template: str) -> Told:
+    async with db.read() as session:
+        incident = await session.get(Incident, incident_id)
+        if incident is None:
+            raise PermanentError(f"there is no incident {incident_id!r} to write a post-mortem of")
+        roles = (await session.scalars(sa.select(Role).where(col(Role.incident_id) == incident_id))).all()
+        events = await timeline.whole(session, incident_id)
+    facts, text = await asyncio.to_thread(_written, incident, events, roles, template)
+    return Told(facts, text, len(events))
+
+
+async def _length(session: AsyncSession, incident_id: str) -> int:
+    count = sa.select(sa.func.count()).where(col(TimelineEvent.incident_id) == incident_id)
+    return int(await session.scalar(count) or 0)
+
+
+async def _keep(tx: Tx, react: React, incident_id: str, told: Told, *, now: datetime, template: str) -> Postmortem:
     last = await newest(tx.session, incident_id)
-    if last and last.text == text:
+    if last and last.text == told.text:
         return last
     revision = last.revision + 1 if last else 1
     document = Postmortem(
@@ -44,9 +81,9 @@ async def draft(tx: Tx, react: React, incident_id: str, *, now: datetime, templa
         incident_id=incident_id,
         revision=revision,
         template=template,
-        facts=facts.as_json(),
-        text=text,
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        facts=told.facts.as_json(),
+        text=told.text,
+        sha256=hashlib.sha256(told.text.encode()).hexdigest(),
         created_at=now,
     )
     tx.session.add(document)

@@ -26,9 +26,9 @@ class Share:
         """A new revision if there is more to tell, and its file in the channel; first, word of the event it ends."""
         if event_id is not None:
             await self.tell(incident_id, event_id)
-        async with self.engine.transaction() as tx:
-            document = await draft(tx, self.react, incident_id, now=self.clock())
-            incident = await lifecycle.find(tx.session, incident_id)
+        document = await draft(self.engine, self.react, incident_id, now=self.clock())
+        async with self.engine.db.read() as session:
+            incident = await lifecycle.find(session, incident_id)
         channel = incident.channel
         if channel is None:
             return

@@ -366,7 +366,7 @@ class SlackChat:
 
         Raises `Refused` (a PermanentError) when Slack says no, TemporaryError when the answer is lost or late.
         """
-        name = method.__name__.replace("_", ".", 1)
+        name = method.__name__.replace("_", ".")
         arguments = {key: value for key, value in arguments.items() if value is not None and value != ""}
         for attempt in range(4):
             wait = self._blocked.get(name, 0.0) - time.monotonic()

@@ -47,7 +47,7 @@ async def events(database: Database, kind: str) -> list[TimelineEvent]:
 async def test_the_first_draft_is_revision_one_and_stands_on_the_timeline(engine: Engine, database: Database):
     async with engine.transaction() as tx:
         await keep(tx.session)
-        document = await draft(tx, nothing, INCIDENT, now=at(60))
+    document = await draft(engine, nothing, INCIDENT, now=at(60))
 
     assert document.revision == 1
     (event,) = await events(database, "postmortem.drafted")
@@ -57,9 +57,8 @@ async def test_the_first_draft_is_revision_one_and_stands_on_the_timeline(engine
 async def test_drafting_again_without_news_adds_nothing(engine: Engine, database: Database):
     async with engine.transaction() as tx:
         await keep(tx.session)
-        first = await draft(tx, nothing, INCIDENT, now=at(60))
-    async with engine.transaction() as tx:
-        second = await draft(tx, nothing, INCIDENT, now=at(600))
+    first = await draft(engine, nothing, INCIDENT, now=at(60))
+    second = await draft(engine, nothing, INCIDENT, now=at(600))
 
     assert (second.id, second.text) == (first.id, first.text)
     assert len(await events(database, "postmortem.drafted")) == 1
@@ -68,10 +67,10 @@ async def test_drafting_again_without_news_adds_nothing(engine: Engine, database
 async def test_news_on_the_timeline_make_a_new_revision_and_leave_the_old_one(engine: Engine, database: Database):
     async with engine.transaction() as tx:
         await keep(tx.session)
-        first = await draft(tx, nothing, INCIDENT, now=at(60))
+    first = await draft(engine, nothing, INCIDENT, now=at(60))
     async with engine.transaction() as tx:
         await timeline.record(tx, nothing, INCIDENT, "note.added", "One more thing", now=at(70), actor="U0HELPER1")
-        second = await draft(tx, nothing, INCIDENT, now=at(80))
+    second = await draft(engine, nothing, INCIDENT, now=at(80))
 
     assert second.revision == 2
     assert "One more thing" in second.text
@@ -89,7 +88,7 @@ async def test_news_on_the_timeline_make_a_new_revision_and_leave_the_old_one(en
 async def test_a_stored_revision_holds_the_facts_it_was_made_of(engine: Engine, database: Database):
     async with engine.transaction() as tx:
         await keep(tx.session)
-        await draft(tx, nothing, INCIDENT, now=at(60))
+    await draft(engine, nothing, INCIDENT, now=at(60))
 
     async with database.read() as session:
         document = await newest(session, INCIDENT)
@@ -100,7 +99,7 @@ async def test_a_stored_revision_holds_the_facts_it_was_made_of(engine: Engine, 
 async def test_exporting_gives_the_stored_bytes_every_time(engine: Engine, database: Database):
     async with engine.transaction() as tx:
         await keep(tx.session)
-        document = await draft(tx, nothing, INCIDENT, now=at(60))
+    document = await draft(engine, nothing, INCIDENT, now=at(60))
     async with database.read() as session:
         again = await newest(session, INCIDENT)
 
@@ -111,8 +110,7 @@ async def test_exporting_gives_the_stored_bytes_every_time(engine: Engine, datab
 async def test_what_comes_back_from_the_database_gives_the_document_of_the_story(engine: Engine):
     async with engine.transaction() as tx:
         await keep(tx.session)
-    async with engine.transaction() as tx:
-        document = await draft(tx, nothing, INCIDENT, now=at(60))
+    document = await draft(engine, nothing, INCIDENT, now=at(60))
 
     story = checkout()
     assert document.text == render(gather(story.incident, story.events, story.roles))
@@ -123,8 +121,7 @@ async def test_two_drafts_at_once_are_one_revision(engine: Engine, database: Dat
         await keep(tx.session)
 
     async def again() -> int:
-        async with engine.transaction() as tx:
-            return (await draft(tx, nothing, INCIDENT, now=at(60))).revision
+        return (await draft(engine, nothing, INCIDENT, now=at(60))).revision
 
     assert await asyncio.gather(again(), again(), again()) == [1, 1, 1]
     assert len(await events(database, "postmortem.drafted")) == 1
@@ -132,8 +129,24 @@ async def test_two_drafts_at_once_are_one_revision(engine: Engine, database: Dat
 
 async def test_an_incident_that_does_not_exist_has_no_draft(engine: Engine, database: Database):
     with pytest.raises(PermanentError, match="no incident"):
-        async with engine.transaction() as tx:
-            await draft(tx, nothing, "b" * 32, now=at(60))
+        await draft(engine, nothing, "b" * 32, now=at(60))
 
     async with database.read() as session:
         assert await newest(session, "b" * 32) is None
+
+
+async def test_while_a_draft_is_told_others_can_write_and_what_they_wrote_is_in_it(engine: Engine, database: Database):
+    async with engine.transaction() as tx:
+        await keep(tx.session)
+    drafting = asyncio.ensure_future(draft(engine, nothing, INCIDENT, now=at(60)))
+    for n in range(3):
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5), engine.transaction() as tx:
+            await timeline.record(
+                tx, nothing, INCIDENT, "note.added", f"Meanwhile {n}", now=at(61 + n), actor="U0HELPER1"
+            )
+    document = await drafting
+    last = await draft(engine, nothing, INCIDENT, now=at(80))
+
+    assert document.revision <= last.revision
+    assert all(f"Meanwhile {n}" in last.text for n in range(3))

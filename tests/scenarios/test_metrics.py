@@ -65,7 +65,7 @@ async def scrape(stage: Stage) -> Page:
 
 async def test_after_a_story_the_numbers_are_those_of_the_story(stage: Stage):
     sandbox = stage.sandbox
-    sandbox.faults.add("conversations.setTopic", "error", error="restricted_action")
+    sandbox.faults.add("conversations.setTopic", "error", error="user_is_restricted")
     sandbox.faults.add("pins.add", "429", retry_after=1)
     await stage.alert(alertmanager())
     await stage.alert(alertmanager())
