@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from bot.catalog.config import Config
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
-from bot.incidents.intake import Intake
+from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.opening import Opening
 from bot.incidents.retention import Pruning
-from bot.incidents.staleness import Staleness
+from bot.incidents.staleness import QUIET, Staleness
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -48,7 +49,7 @@ from bot.slack.desk import Desk
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
-from bot.web import health, webhooks
+from bot.web import health, server, webhooks
 from bot.web import metrics as metrics_page
 
 log = structlog.get_logger()
@@ -91,6 +92,9 @@ class Tempo:
     drain_seconds: float = 5.0
     messages_per_second: float = 1.0
     retry_seconds: float = 0.5
+    answer_seconds: float = ANSWER_SECONDS
+    sweep_seconds: float = 600.0
+    stale_seconds: float = QUIET.total_seconds()
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -226,12 +230,7 @@ class Bot:
                 }
             )
         )
-        joined.runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,  # the webhooks unpack, bounded
-            shutdown_timeout=self.tempo.drain_seconds,
-        )
+        joined.runner = server.runner(app, stop_seconds=self.tempo.drain_seconds)
         await joined.runner.setup()
         site = web.TCPSite(joined.runner, self.settings.host, self.settings.port)
         try:
@@ -323,13 +322,20 @@ class Bot:
             ("run", interpreter.run),
             ("show_run", show.show),
             ("draft", share.draft),
-            ("sweep", Staleness(self.engine, react).sweep),
+            ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
                 name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
             )
-        intake = Intake(self.engine, react, lambda: self.routes, self.clock, lambda: self.config.services)
+        intake = Intake(
+            self.engine,
+            react,
+            lambda: self.routes,
+            self.clock,
+            lambda: self.config.services,
+            answer_seconds=self.tempo.answer_seconds,
+        )
         edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
         sockets, routes = None, []
         if access.app_token is not None:
@@ -348,7 +354,9 @@ class Bot:
         async def sweep_alerts() -> None:
             now = self.clock()
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
-                tx.enqueue(Work("sweep", f"sweep:{now:%Y%m%d%H}:{now.minute // 10}", (now.isoformat(),)))
+                tx.enqueue(
+                    Work("sweep", f"sweep:{now.timestamp() // self.tempo.sweep_seconds:.0f}", (now.isoformat(),))
+                )
 
         async def prune_history() -> None:
             now = self.clock()
@@ -361,7 +369,8 @@ class Bot:
                 "channels.refresh": refresh_channels,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
-            }
+            },
+            {"alerts.sweep": self.tempo.sweep_seconds},
         )
         return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
 

@@ -1,6 +1,6 @@
 """What happens by the clock in this process; what has an effect on incidents is handed to the engine."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -25,11 +25,16 @@ JOBS = (
 )
 
 
-def scheduler(ticks: dict[str, Tick]) -> AsyncIOScheduler:
-    """A clock with every job of `JOBS`, each doing what *ticks* has under its name; not started yet."""
+def scheduler(ticks: Mapping[str, Tick], seconds: Mapping[str, float] | None = None) -> AsyncIOScheduler:
+    """A clock with every job of `JOBS`, each doing what *ticks* has under its name; not started yet.
+
+    *seconds* has other intervals for some of them.
+    """
     made = AsyncIOScheduler(
         timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
     )
     for job in JOBS:
-        made.add_job(ticks[job.name], "interval", seconds=job.seconds, jitter=job.jitter or None, id=job.name)
+        every = (seconds or {}).get(job.name, job.seconds)
+        jitter = min(job.jitter, every / 10) or None
+        made.add_job(ticks[job.name], "interval", seconds=every, jitter=jitter, id=job.name)
     return made

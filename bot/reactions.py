@@ -67,6 +67,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "alert.resolved": (refresh,),
     "alert.stale": (refresh,),
     "alerts.cleared": (notify,),
+    "alerts.quiet": (notify,),
     "role.assigned": (refresh, notify),
     "severity.changed": (refresh, notify),
     "status.changed": (refresh, notify),

@@ -21,7 +21,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Stored:
-    """What is known of an alert: its newest episode."""
+    """What is known of an alert: its newest episode, by the sender's own clock where it gave times.
+
+    `ends_at` is None where the sender gave no end: our own clock must not be compared with its.
+    """
 
     state: AlertState
     starts_at: datetime
@@ -53,7 +56,8 @@ def _firing(stored: Stored | None, starts_at: datetime | None) -> Decision:
         if starts_at is None:
             return Decision(Outcome.NEW_EPISODE, "fires again after it had resolved")
         ended = stored.ends_at or stored.starts_at
-        if starts_at <= ended:
+        # Many senders write whole seconds: what begins in the second of the end began after it.
+        if starts_at <= stored.starts_at or starts_at < ended:
             return Decision(
                 Outcome.STALE_DUPLICATE, f"it began before it was resolved at {ended:%H:%M:%S}: a late copy"
             )
@@ -72,6 +76,8 @@ def _resolved(stored: Stored | None, alert: Alert) -> Decision:
         return Decision(Outcome.IGNORED, "already resolved")
     # Without an end, the beginning tells which episode is meant.
     moment = alert.ends_at or alert.starts_at
-    if moment is not None and moment < stored.starts_at:
+    # One that ends in the second in which the newest began is told apart by its own beginning.
+    earlier = alert.starts_at is not None and alert.starts_at < stored.starts_at
+    if moment is not None and (moment < stored.starts_at or (earlier and moment == stored.starts_at)):
         return Decision(Outcome.IGNORED, "the end of an earlier episode, arrived late")
     return Decision(Outcome.RESOLVE, "resolved")

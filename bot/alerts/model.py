@@ -77,7 +77,10 @@ class Delivery(SQLModel, table=True):
 
 
 class AlertRow(SQLModel, table=True):
-    """The newest that is known of one alert of one connection."""
+    """The newest that is known of one alert of one connection.
+
+    `ends_at` is the sender's, None where it gave none; the episode holds when it really ended.
+    """
 
     __tablename__ = "alert"
     __table_args__ = (sa.UniqueConstraint("connection", "fingerprint"),)

@@ -4,7 +4,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -18,10 +18,14 @@ SHELF, MUST_HAVE = "bot.sources", ("parse",)
 
 BODY_LIMIT = 16 * 1024 * 1024  # aiohttp's 1 MiB would refuse a group of 1,300 alerts, which its sender then drops
 DEPTH_LIMIT = 64
+NODES_LIMIT = 250_000  # objects and lists in one body: each costs far more memory than the two bytes it may be sent as
+MEMBERS_LIMIT = 1000  # gzip files in one body; `cat a.gz b.gz` is one, as gzip itself has it
+PIECE = 64 * 1024
 TITLE_LIMIT, LABEL_LIMIT, ANNOTATION_LIMIT, LABELS_LIMIT, LINK_LIMIT = 200, 1024, 4096, 64, 2000
 NAME_LIMIT = 128
 # A sender's clock may be wrong by minutes; a time further ahead than this is no time.
 AHEAD = timedelta(days=1)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nothing has been firing since before that; 1970 means "not set"
 
 _LINK_ESCAPES = str.maketrans(
     {"<": "%3C", ">": "%3E", "|": "%7C", '"': "%22", "`": "%60", " ": "%20", "\t": "%09", "\n": "%0A", "\r": "%0D"}
@@ -40,7 +44,7 @@ class Source(Protocol):
 
 
 def decode(body: bytes) -> Any:
-    """The JSON value in *body*; UserError when it is not JSON, or nested deeper than anything real."""
+    """The JSON value in *body*; UserError when it is not JSON, or is deeper or of more parts than anything real."""
     try:
         payload = json.loads(body, parse_constant=_no_constant)
     except RecursionError:
@@ -52,7 +56,7 @@ def decode(body: bytes) -> Any:
     except ValueError as error:
         # Python refuses whole numbers of more than 4,300 digits.
         raise UserError(f"the body is not JSON we can read: {clip(str(error).split(';')[0], 120)}") from None
-    level = [payload]
+    level, nodes = [payload], 0
     for _ in range(DEPTH_LIMIT):
         level = [
             child
@@ -61,6 +65,9 @@ def decode(body: bytes) -> Any:
             for child in (node.values() if isinstance(node, dict) else node)
             if isinstance(child, dict | list)
         ]
+        nodes += len(level)
+        if nodes > NODES_LIMIT:
+            raise UserError(f"the body holds more than {NODES_LIMIT:,} objects and lists")
         if not level:
             return payload
     raise UserError(f"the body is nested deeper than {DEPTH_LIMIT} levels")
@@ -71,20 +78,33 @@ def _no_constant(name: str) -> Any:
 
 
 def inflate(body: bytes, limit: int = BODY_LIMIT) -> bytes:
-    """*body* without its gzip wrapping; UserError when it is broken or larger than *limit* inside."""
-    reader = zlib.decompressobj(wbits=31)
-    try:
-        found = reader.decompress(body, limit + 1)
-    except zlib.error:
-        raise UserError("the body is not valid gzip") from None
-    if len(found) > limit:
-        raise UserError(f"the body is larger than {limit // 1024 // 1024} MiB when unpacked")
-    if not reader.eof:
-        raise UserError("the body is not valid gzip: it ends too early")
-    return found
+    """*body* without its gzip wrapping; UserError when it is broken or larger than *limit* inside.
+
+    Never holds more than *limit* bytes of what comes out, however much there would be.
+    """
+    whole, found, at = memoryview(body), bytearray(), 0
+    for _ in range(MEMBERS_LIMIT):
+        reader = zlib.decompressobj(wbits=31)
+        while not reader.eof:
+            piece = whole[at : at + PIECE]
+            if not piece:
+                raise UserError("the body is not valid gzip: it ends too early")
+            at += len(piece)
+            try:
+                found += reader.decompress(piece, limit + 1 - len(found))
+            except zlib.error:
+                raise UserError("the body is not valid gzip") from None
+            if len(found) > limit:
+                raise UserError(f"the body is larger than {limit // 1024 // 1024} MiB when unpacked")
+        at -= len(reader.unused_data)
+        if at == len(body):
+            return bytes(found)
+        if not gzipped(whole[at : at + 2]):
+            raise UserError("the body is not valid gzip: something follows its end")
+    raise UserError(f"the body is more than {MEMBERS_LIMIT} gzip files in one")
 
 
-def gzipped(body: bytes) -> bool:
+def gzipped(body: bytes | memoryview) -> bool:
     """Whether *body* is still packed: no JSON text starts like this."""
     return body[:2] == b"\x1f\x8b"
 
@@ -161,7 +181,7 @@ def labels(value: Any, limit: int = LABEL_LIMIT) -> dict[str, str]:
 
 
 def link(value: Any) -> str | None:
-    """*value* if a person can be sent there: an http(s) address of sensible length."""
+    """*value* if a person can be sent there: an http(s) address of sensible length, written out as ASCII too."""
     if not isinstance(value, str) or len(value) > LINK_LIMIT:
         return None
     address = clean(value.strip()).translate(_LINK_ESCAPES)
@@ -170,10 +190,12 @@ def link(value: Any) -> str | None:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", address)
     except ValueError:
         return None
-    return address if good and len(address) <= LINK_LIMIT else None
+    # Written out, a character that is not ASCII takes three letters for each of its bytes.
+    written = sum(1 if byte < 128 else 3 for byte in address.encode())
+    return address if good and written <= LINK_LIMIT else None
 
 
 def when(value: Any, received_at: datetime) -> datetime | None:
-    """A time the sender gave; None when it is none, unset, or so far ahead that it cannot be meant."""
+    """A time the sender gave; None when it is none, unset, or so far off that it cannot be meant."""
     found = parse_time(value) if isinstance(value, str) and len(value) <= 64 else None
-    return found if found is not None and found <= received_at + AHEAD else None
+    return found if found is not None and EARLIEST <= found <= received_at + AHEAD else None

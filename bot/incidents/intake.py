@@ -26,6 +26,7 @@ from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery,
 from bot.alerts.routing import Open, Routes
 from bot.catalog.config import Service
 from bot.engine import Engine, Tx
+from bot.incidents import lifecycle
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
@@ -94,6 +95,7 @@ class _Known:
     annotations: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     seen: int = 0
+    seen_before: int = 0
     episode: int = 1
     incident_id: str | None = None
     incident: int | None = None
@@ -142,7 +144,9 @@ class Intake:
         routes: Callable[[], Routes],
         clock: Clock,
         services: Callable[[], Mapping[str, Service]] = dict,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
+        self._answer_seconds = answer_seconds
         self._engine = engine
         self._react = react
         self._routes = routes
@@ -171,7 +175,7 @@ class Intake:
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
         try:
-            await asyncio.wait((waiting.answer,), timeout=ANSWER_SECONDS)
+            await asyncio.wait((waiting.answer,), timeout=self._answer_seconds)
             if not waiting.answer.done():
                 raise TemporaryError("the database did not answer in time")
             return waiting.answer.result()
@@ -248,13 +252,8 @@ async def alone(connection: AsyncConnection) -> None:
     """Whoever changes many alerts at once does so one after the other, until the commit; else they would deadlock."""
     if connection.dialect.name == "sqlite":
         return  # it began with BEGIN IMMEDIATE
-    # A process that hangs in here must not stop the others: the server ends its transaction.
-    await connection.execute(
-        sa.text(
-            "select set_config('lock_timeout', '10s', true), "
-            "set_config('idle_in_transaction_session_timeout', '15s', true)"
-        )
-    )
+    # A process that hangs in here does not stop the others for long: the server ends its transaction (kit/db.py).
+    await connection.execute(sa.text("select set_config('lock_timeout', '10s', true)"))
     await connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
 
 
@@ -308,6 +307,7 @@ class _Transaction:
                     values = dict(row._mapping)
                     key = (connection, values.pop("fingerprint"))
                     values["episode"] = values["episode"] or 1
+                    values["seen_before"] = row.seen
                     self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
 
     # What is decided ----------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ class _Transaction:
                         self.stale.add(known.incident_id)
                 self._describe(known, alert, received)
             case Outcome.RESOLVE:
-                self._end(known, max(alert.ends_at or received, known.starts_at), received)
+                self._end(known, alert, received)
             case Outcome.ORPHAN_RESOLVE if stored is None:
                 self._describe(known, alert, received)
                 self._begin(known, waiting, decision)
@@ -348,7 +348,7 @@ class _Transaction:
 
     def _new(self, key: Key, incoming: Incoming, alert: Alert) -> _Known:
         resolved = alert.status is AlertStatus.RESOLVED
-        ends_at = (alert.ends_at or incoming.received_at) if resolved else None
+        ends_at = alert.ends_at if resolved else None
         starts_at = alert.starts_at or ends_at or incoming.received_at
         state = AlertState.RESOLVED if resolved else AlertState.FIRING
         known = _Known(
@@ -389,16 +389,22 @@ class _Transaction:
             "alert_id": known.id,
             "number": known.episode,
             "starts_at": known.starts_at,
-            "ends_at": known.ends_at,
+            "ends_at": self._ended_at(known, waiting),
             "incident_id": None,
             "delivery_id": waiting.delivery_id,
             "decision": decision.reason,
         }
 
-    def _end(self, known: _Known, ends_at: datetime, received: datetime) -> None:
-        known.state, known.ends_at, known.changed = AlertState.RESOLVED, ends_at, True
+    def _ended_at(self, known: _Known, waiting: _Waiting) -> datetime | None:
+        if known.state is not AlertState.RESOLVED:
+            return None
+        return max(known.ends_at or waiting.incoming.received_at, known.starts_at)
+
+    def _end(self, known: _Known, alert: Alert, received: datetime) -> None:
+        known.state, known.changed = AlertState.RESOLVED, True
+        known.ends_at = max(alert.ends_at, known.starts_at) if alert.ends_at else None
         known.last_seen_at = max(known.last_seen_at, received)
-        self.ended.append({"_id": known.episode_id, "_ends_at": ends_at})
+        self.ended.append({"_id": known.episode_id, "_ends_at": known.ends_at or max(received, known.starts_at)})
 
     # Which incident -----------------------------------------------------------------------------------------------
 
@@ -511,11 +517,15 @@ class _Transaction:
         """Say so when the last firing alert of an open incident has resolved."""
         last = {case.known.incident_id: case for case in cases if case.known.incident_id}
         for some in _chunks(sorted(key for key in last if key), CHUNK):
-            for (incident_id,) in await self.connection.execute(_CLEARED, {"ids": list(some)}):
+            for incident_id, silent in await lifecycle.without_firing(self.connection, some):
                 case = last[incident_id]
-                data = {"alert": case.known.id, "episode": case.episode_id}
-                text = "Every alert of this incident has resolved"
-                self._event(incident_id, "alerts.cleared", text, case, data, once=case.episode_id)
+                data: dict[str, Any] = {"alert": case.known.id, "episode": case.episode_id}
+                if silent:
+                    text, data = lifecycle.quiet_text(silent), {**data, "silent": silent}
+                    self._event(incident_id, "alerts.quiet", text, case, data, once=case.episode_id)
+                else:
+                    text = "Every alert of this incident has resolved"
+                    self._event(incident_id, "alerts.cleared", text, case, data, once=case.episode_id)
 
     def _event(self, incident_id: str, kind: str, text: str, case: _Case, data: dict[str, Any], *, once: str) -> None:
         """Events wait until the rows they speak of are written; those of one moment keep their order."""
@@ -539,11 +549,22 @@ class _Transaction:
         again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
         await self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
         await self._many(_CHANGED, [_bound(known) for known in changed])
-        await self._many(
-            _SEEN, [{"_id": known.id, "_seen": known.seen, "_last_seen_at": known.last_seen_at} for known in again]
-        )
+        await self._seen(again)
         await self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
         await self._many(_ENDED, self.ended)
+
+    async def _seen(self, again: Sequence[_Known]) -> None:
+        """Count what only repeats: most of what ever comes, so a few statements for all of it.
+
+        All are given the newest time of their batch; its deliveries are milliseconds apart.
+        """
+        times: dict[int, list[_Known]] = {}
+        for known in again:
+            times.setdefault(known.seen - known.seen_before, []).append(known)
+        for count, alerts in sorted(times.items()):
+            newest = max(known.last_seen_at for known in alerts)
+            for some in _chunks(sorted(known.id for known in alerts), CHUNK):
+                await self.connection.execute(_SEEN, {"_ids": list(some), "_count": count, "_at": newest})
 
     async def _write_events(self) -> None:
         """`timeline.record` for many at once. An episode is told once, so none of these can be there already."""
@@ -622,8 +643,11 @@ _ALERTS = (
 
 _SEEN = (
     sa.update(_table(AlertRow))
-    .where(_table(AlertRow).c.id == sa.bindparam("_id"))
-    .values(seen=sa.bindparam("_seen"), last_seen_at=sa.bindparam("_last_seen_at"))
+    .where(_table(AlertRow).c.id.in_(sa.bindparam("_ids", expanding=True)))
+    .values(
+        seen=_table(AlertRow).c.seen + sa.bindparam("_count"),
+        last_seen_at=sa.bindparam("_at", type_=_table(AlertRow).c.last_seen_at.type),
+    )
 )
 
 # Everything that may change; the identity and the first time do not.
@@ -653,19 +677,6 @@ _ENDED = (
     .where(_table(Episode).c.id == sa.bindparam("_id"))
     .values(ends_at=sa.bindparam("_ends_at"))
 )
-
-_CLEARED = (
-    sa.select(col(Incident.id))
-    .where(
-        col(Incident.id).in_(sa.bindparam("ids", expanding=True)),
-        col(Incident.is_open).is_(True),
-        ~sa.exists().where(
-            col(AlertRow.incident_id) == col(Incident.id), col(AlertRow.state) != str(AlertState.RESOLVED)
-        ),
-    )
-    .order_by(col(Incident.id))
-)
-
 
 # timeline.touch, for many at once.
 _TOUCHED = (

@@ -1,10 +1,11 @@
 """What may happen to an incident; each change leaves its line on the timeline."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
@@ -223,6 +224,27 @@ async def count(session: AsyncSession, incident_id: str, state: AlertState) -> i
     query = sa.select(sa.func.count()).select_from(AlertRow)
     query = query.where(col(AlertRow.incident_id) == incident_id, col(AlertRow.state) == state)
     return int(await session.scalar(query) or 0)
+
+
+async def without_firing(connection: AsyncConnection, ids: Sequence[str]) -> list[tuple[str, int]]:
+    """Those of the incidents *ids* that are open and have no firing alert, and how many of their alerts are silent."""
+    mine = col(AlertRow.incident_id) == col(Incident.id)
+    silent = sa.select(sa.func.count()).where(mine, col(AlertRow.state) == str(AlertState.STALE)).scalar_subquery()
+    found = await connection.execute(
+        sa.select(col(Incident.id), silent)
+        .where(
+            col(Incident.id).in_(ids),
+            col(Incident.is_open).is_(True),
+            ~sa.exists().where(mine, col(AlertRow.state) == str(AlertState.FIRING)),
+        )
+        .order_by(col(Incident.id))
+    )
+    return [(incident_id, int(count)) for incident_id, count in found]
+
+
+def quiet_text(silent: int) -> str:
+    """What the timeline says when nothing fires any more, and not every alert was said to have resolved."""
+    return f"No alert of this incident fires any more; of {silent} nothing was heard for long, not even the end"
 
 
 async def counted(session: AsyncSession, incident_id: str) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
+from bot.alerts.source import link
 from bot.engine import LINES, Engine, Work
 from bot.incidents import lifecycle, parts, roles, timeline
 from bot.incidents.chat import (
@@ -452,15 +453,25 @@ def topic(card: Card) -> str:
     incident = card.incident
     lead = f"<@{card.commander}>" if card.commander else "nobody yet"
     start = f"{incident.reference} · {incident.severity} · {incident.status} · commander: {lead} · "
-    return start + clip(one_line(incident.title), 250 - len(start))
+    # The commander is meant to be a mention; whoever a sender names in the title is not.
+    return start + clip(one_line(incident.title).replace("<@", "@"), 250 - len(start))
 
 
 def bookmark(alerts: Sequence[AlertRow]) -> tuple[str, str] | None:
     """The link most worth having at hand: the alert's runbook, else the alert itself."""
     for alert in alerts:
-        if url := alert.annotations.get("runbook_url"):
+        if url := link(alert.annotations.get("runbook_url")):
             return "Runbook", url
     return next((("Alert", alert.url) for alert in alerts if alert.url), None)
+
+
+def _quiet(incident: Incident, event: TimelineEvent) -> str:
+    silent = event.data["silent"]
+    whom = "1 alert" if silent == 1 else f"{silent} alerts"
+    return (
+        f"No alert of {incident.reference} fires any more, but of {whom} nothing was heard for long, not even the "
+        "end. Is the incident over? Then press Resolve on the card, or say /inc resolve."
+    )
 
 
 def said(incident: Incident, event: TimelineEvent) -> Message | None:
@@ -468,6 +479,8 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
     match event.kind:
         case "alerts.cleared":
             return Cleared(incident) if incident.is_open else None
+        case "alerts.quiet":
+            return Notice(_quiet(incident, event), ":white_circle:") if incident.is_open else None
         case "incident.resolved":
             return Closing(incident, event.data.get("note", ""))
         case "note.added":

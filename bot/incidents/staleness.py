@@ -8,8 +8,8 @@ from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
 from bot.engine import Engine
-from bot.incidents import timeline
-from bot.incidents.intake import alone
+from bot.incidents import lifecycle, timeline
+from bot.incidents.intake import CHUNK, alone
 from bot.incidents.timeline import React
 from bot.kit.clock import duration_text
 
@@ -25,22 +25,44 @@ class Staleness:
     quiet: timedelta = QUIET
 
     async def sweep(self, until: str) -> None:
-        """Mark what fires without a word since a day before *until* (ISO 8601). It is not taken for resolved."""
+        """Mark what fires without a word since a day before *until* (ISO 8601). It is not taken for resolved.
+
+        An incident of which nothing fires any more is offered for resolution: people decide.
+        """
         now = datetime.fromisoformat(until)
         async with self.engine.transaction() as tx:
-            await alone(await tx.session.connection())
+            connection = await tx.session.connection()
+            await alone(connection)
             found = await tx.session.execute(
                 sa.update(AlertRow)
                 .where(col(AlertRow.state) == AlertState.FIRING, col(AlertRow.last_seen_at) < now - self.quiet)
                 .values(state=AlertState.STALE)
-                .returning(col(AlertRow.id), col(AlertRow.episode_id), col(AlertRow.incident_id), col(AlertRow.title))
+                .returning(
+                    col(AlertRow.id),
+                    col(AlertRow.episode_id),
+                    col(AlertRow.incident_id),
+                    col(AlertRow.title),
+                    col(AlertRow.last_seen_at),
+                )
             )
-            for alert, episode, incident_id, title in found.all():
+            last: dict[str, tuple[str, str, str]] = {}
+            for alert, episode, incident_id, title, seen in found.all():
                 if incident_id is None:
                     continue
+                once = f"{episode}:{seen.isoformat()}"
+                last[incident_id] = (alert, episode, once)
                 await timeline.touch(tx.session, incident_id)
                 text = f"Nothing heard for {duration_text(self.quiet)} of the alert: {title}"
                 data = {"alert": alert, "episode": episode, "title": title}
                 await timeline.record(
-                    tx, self.react, incident_id, "alert.stale", text, now=now, actor="bot", data=data, once=episode
+                    tx, self.react, incident_id, "alert.stale", text, now=now, actor="bot", data=data, once=once
                 )
+            ids = sorted(last)
+            for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
+                for incident_id, silent in await lifecycle.without_firing(connection, chunk):
+                    alert, episode, once = last[incident_id]
+                    text = lifecycle.quiet_text(silent)
+                    facts = {"alert": alert, "episode": episode, "silent": silent}
+                    await timeline.record(
+                        tx, self.react, incident_id, "alerts.quiet", text, now=now, actor="bot", data=facts, once=once
+                    )

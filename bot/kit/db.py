@@ -1,7 +1,7 @@
 """One database, SQLite or Postgres, behind one face: a read, a write, and what differs between the two."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ Json = sa.JSON().with_variant(JSONB(), "postgresql")
 # What an unreachable or overloaded database looks like from here: trying again may help.
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
+# A process that hangs or is cut off in the middle of a transaction holds its locks no longer than this on Postgres.
+IDLE_SECONDS = 15.0
+
 PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON")
 
 
 class Database:
     """The engine and the few things that are written differently for SQLite and Postgres."""
 
-    def __init__(self, url: str, metrics: Metrics | None = None) -> None:
+    def __init__(self, url: str, metrics: Metrics | None = None, *, idle_seconds: float = IDLE_SECONDS) -> None:
         """Accept ``sqlite:///file.db`` and ``postgresql://…``; nothing is opened yet. Time is told to *metrics*.
 
         Raises UserError on any other URL.
@@ -64,6 +67,7 @@ class Database:
                 max_overflow=10,
                 pool_timeout=10,
             )
+            event.listen(self.engine.sync_engine, "connect", _not_idle(idle_seconds))
         self.metrics = metrics or Metrics()
         _measure(self.engine, self.metrics)
 
@@ -128,6 +132,21 @@ def _pragmas(connection: Any, _record: Any) -> None:
     for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _not_idle(seconds: float) -> Callable[[Any, Any], None]:
+    """What tells the server to end a transaction in which nothing is said for *seconds*.
+
+    Said after connecting, not while: a pooler in between refuses a connection that begins with options.
+    """
+
+    def tell(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {round(seconds * 1000)}")
+        cursor.close()
+        connection.commit()
+
+    return tell
 
 
 def _begin(connection: sa.Connection) -> None:

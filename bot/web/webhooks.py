@@ -8,7 +8,8 @@ import hmac
 import secrets
 import time
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import ModuleType
@@ -30,11 +31,70 @@ from bot.kit.text import clip, one_line
 
 log = structlog.get_logger()
 
-READ_SECONDS = 30.0
 BIG = 256 * 1024  # a body above this is read into alerts in a thread, so that others need not wait
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What senders may cost: time for a body, memory for all that are here at once, alerts in one."""
+
+    read_seconds: float = 30.0
+    turn_seconds: float = 30.0  # how long a large or packed body waits until those before it are read into alerts
+    held_bytes: int = 128 * 1024 * 1024
+    alerts: int = 20_000  # storing so many takes seconds; many more would take longer than any sender waits
+
+
+class _HungUpError(Exception):
+    """The sender went away before its body was whole."""
+
+
+class _TooLargeError(Exception):
+    """More than one body may hold."""
+
+
+class _Room:
+    """The memory that bodies share from their first byte until their answer."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.held = 0
+        self.reading = asyncio.Semaphore(1)
+
+
+class _Place:
+    """One body's part of the room; given back when it leaves."""
+
+    def __init__(self, room: _Room) -> None:
+        self.room = room
+        self._held = 0
+
+    def __enter__(self) -> "_Place":
+        return self
+
+    def take(self, size: int) -> None:
+        if self.room.held + size > self.room.bounds.held_bytes:
+            raise TemporaryError("too much is arriving at once")
+        self.room.held += size
+        self._held += size
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One at a time: a large body costs many times its size while it is read into alerts."""
+        try:
+            async with asyncio.timeout(self.room.bounds.turn_seconds):
+                await self.room.reading.acquire()
+        except TimeoutError:
+            raise TemporaryError("too much is waiting to be read") from None
+        try:
+            yield
+        finally:
+            self.room.reading.release()
+
+    def __exit__(self, *_: object) -> None:
+        self.room.held -= self._held
 
 
 @dataclass(frozen=True)
@@ -52,13 +112,14 @@ def routes(
     intake: Intake,
     clock: Clock,
     metrics: Metrics | None = None,
+    bounds: Bounds | None = None,
 ) -> list[web.RouteDef]:
     """The routes of this module. UserError when a connection names a source that does not exist."""
     doors = {name: _door(connection, sources) for name, connection in connections.items()}
     metrics = metrics or Metrics()
     for name in doors:
         metrics.expect(connection=name)
-    handler = _counted(_handler(doors, intake, clock), doors, metrics)
+    handler = _counted(_handler(doors, intake, clock, bounds or Bounds()), doors, metrics)
     return [web.post("/alerts/{connection}", handler)]
 
 
@@ -82,7 +143,8 @@ def _door(connection: Connection, sources: Shelf) -> _Door:
     return _Door(connection, cast(Source, module), hashes)
 
 
-def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock) -> Handler:
+def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock, bounds: Bounds) -> Handler:
+    room = _Room(bounds)
     nobody = (_hash(secrets.token_hex()), _hash(secrets.token_hex()))
 
     async def receive(request: web.Request) -> web.Response:
@@ -99,7 +161,8 @@ def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock) -> Handle
                     401, "a token of this connection is needed", {"WWW-Authenticate": 'Bearer realm="tocsin"'}
                 )
             try:
-                return await _accept(request, door, intake, clock())
+                with _Place(room) as place:
+                    return await _accept(request, door, intake, clock(), place)
             except TemporaryError as error:
                 log.warning("alerts.not_stored", reason=str(error))
                 return _refused(503, str(error), {"Retry-After": str(max(1, round(error.after)))})
@@ -111,21 +174,32 @@ def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock) -> Handle
     return receive
 
 
-async def _accept(request: web.Request, door: _Door, intake: Intake, received_at: datetime) -> web.Response:
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+async def _accept(
+    request: web.Request, door: _Door, intake: Intake, received_at: datetime, place: _Place
+) -> web.Response:
+    bounds = place.room.bounds
+    encoding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
     if encoding not in ENCODINGS:
-        return _refused(415, "send the body plain or with Content-Encoding: gzip")
+        return _refused(415, "send the body plain or with Content-Encoding: gzip, once")
     try:
-        async with asyncio.timeout(READ_SECONDS):
-            body = await _body(request)
-        if body is None:
-            return _refused(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
-        if len(body) > BIG:
-            alerts = await asyncio.to_thread(_read, door, body, received_at)
+        async with asyncio.timeout(bounds.read_seconds):
+            body = await _body(request, place)
+        if gzipped(body) or len(body) > BIG:  # what is packed may be large, whatever it looks like
+            async with place.turn():
+                alerts = await asyncio.to_thread(_read, door, body, received_at)
         else:
             alerts = _read(door, body, received_at)
+        if len(alerts) > bounds.alerts:
+            raise _TooLargeError(f"there are more than {bounds.alerts:,} alerts in the body")
     except TimeoutError:
-        return _refused(408, f"the body did not arrive within {READ_SECONDS:.0f} seconds")
+        log.warning("alerts.too_slow", remote=request.remote)
+        return _refused(408, f"the body did not arrive within {bounds.read_seconds:g} seconds")
+    except _HungUpError:
+        log.info("alerts.hung_up", remote=request.remote)
+        return _refused(400, "the body ended too early")  # nobody hears it
+    except _TooLargeError as error:
+        log.warning("alerts.too_large", reason=str(error))
+        return _refused(413, str(error))
     except (UserError, PermanentError) as error:
         reason = clip(one_line(str(error)), 300)
         log.warning("alerts.not_understood", reason=reason)
@@ -159,16 +233,20 @@ def _fewer(labels: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str
     return dict(list(labels.items())[: max(0, LABELS_LIMIT - len(extra))])
 
 
-async def _body(request: web.Request) -> bytes | None:
-    """The body, read piece by piece so that its size is bounded whatever its headers say; None when it is too large."""
+async def _body(request: web.Request, place: _Place) -> bytes:
+    """The body, read piece by piece so that its size is bounded whatever its headers say."""
+    too_large = _TooLargeError(f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
     if (request.content_length or 0) > BODY_LIMIT:
-        return None
+        raise too_large
     found = bytearray()
     try:
         async for piece in request.content.iter_any():
+            if len(found) + len(piece) > BODY_LIMIT:
+                raise too_large
+            place.take(len(piece))
             found += piece
-            if len(found) > BODY_LIMIT:
-                return None
+    except ConnectionError:
+        raise _HungUpError from None
     except (HttpProcessingError, web.RequestPayloadError) as error:
         raise UserError(f"the body cannot be read: {type(error).__name__}") from None
     return bytes(found)

@@ -22,6 +22,8 @@ def resolved(ends=20, starts=0):
 
 FIRING = Stored(AlertState.FIRING, at(10))
 RESOLVED = Stored(AlertState.RESOLVED, at(10), at(20))
+UNDATED = Stored(AlertState.RESOLVED, at(10))
+SHORT = Stored(AlertState.RESOLVED, at(10), at(10))
 STALE = Stored(AlertState.STALE, at(10))
 
 
@@ -40,9 +42,18 @@ STALE = Stored(AlertState.STALE, at(10))
         (FIRING, resolved(None, None), Outcome.RESOLVE),
         (FIRING, resolved(9, 0), Outcome.IGNORED),
         (FIRING, resolved(None, 0), Outcome.IGNORED),
+        (FIRING, resolved(10, 0), Outcome.IGNORED),
+        (FIRING, resolved(10, 10), Outcome.RESOLVE),
+        (FIRING, resolved(10, None), Outcome.RESOLVE),
+        (FIRING, resolved(30, 0), Outcome.RESOLVE),
         (FIRING, resolved(30, 25), Outcome.RESOLVE),
         (RESOLVED, firing(10), Outcome.STALE_DUPLICATE),
-        (RESOLVED, firing(20), Outcome.STALE_DUPLICATE),
+        (RESOLVED, firing(19), Outcome.STALE_DUPLICATE),
+        (RESOLVED, firing(20), Outcome.NEW_EPISODE),
+        (UNDATED, firing(10), Outcome.STALE_DUPLICATE),
+        (UNDATED, firing(11), Outcome.NEW_EPISODE),
+        (UNDATED, resolved(20), Outcome.IGNORED),
+        (SHORT, firing(10), Outcome.STALE_DUPLICATE),
         (RESOLVED, firing(21), Outcome.NEW_EPISODE),
         (RESOLVED, firing(None), Outcome.NEW_EPISODE),
         (RESOLVED, resolved(20), Outcome.IGNORED),

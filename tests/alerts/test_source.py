@@ -1,5 +1,6 @@
 import gzip
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -55,6 +56,54 @@ def test_a_torn_gzip_body_is_refused():
         source.inflate(gzip.compress(b"{}")[:-4])
 
 
+def test_several_gzip_files_in_one_body_are_read_as_gzip_reads_them():
+    whole = gzip.compress(b'{"title": ') + gzip.compress(b"") + gzip.compress(b'"x"}')
+
+    assert source.inflate(whole) == b'{"title": "x"}'
+    assert source.inflate(gzip.compress(b"x") * source.MEMBERS_LIMIT) == b"x" * source.MEMBERS_LIMIT
+
+
+@pytest.mark.parametrize("rest", [b"\0", b"\0" * 512, b"{}", b"\x1f", b"\x1f\x8b", gzip.compress(b"{}")[:-1]])
+def test_what_follows_the_end_of_a_gzip_body_is_not_overlooked(rest):
+    with pytest.raises(UserError, match="not valid gzip"):
+        source.inflate(gzip.compress(b"{}") + rest)
+
+
+def test_the_bound_on_what_is_unpacked_holds_for_all_gzip_files_of_a_body_together():
+    half = gzip.compress(b" " * (source.BODY_LIMIT // 2))
+
+    assert len(source.inflate(half * 2)) == source.BODY_LIMIT
+    with pytest.raises(UserError, match="larger than 16 MiB"):
+        source.inflate(half * 2 + gzip.compress(b" "))
+
+
+def test_unpacking_never_holds_more_than_the_bound():
+    layer = gzip.compress(b"\0" * 2**20)
+    bomb = gzip.compress(b"\0" * 2**28) + layer * 500
+    tracemalloc.start()
+    with pytest.raises(UserError, match="larger than 1 MiB"):
+        source.inflate(bomb, 2**20)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert most < 4 * 2**20
+
+
+def test_a_body_of_endless_empty_gzip_files_is_refused():
+    with pytest.raises(UserError, match="gzip files"):
+        source.inflate(gzip.compress(b"") * 50_000)
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 250_000 + b"[]]", b'{"alerts": [' + b"{}," * 250_000 + b"{}]}"])
+def test_a_body_of_more_parts_than_anything_real_is_refused(body):
+    with pytest.raises(UserError, match="more than 250,000 objects and lists"):
+        source.decode(body)
+
+
+def test_a_million_keys_are_read():
+    assert len(source.decode(b"{" + b",".join(b'"%d":1' % i for i in range(1_000_000)) + b"}")) == 1_000_000
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -68,6 +117,8 @@ def test_a_torn_gzip_body_is_refused():
         ("https://", None),
         ("http://[bad", None),
         ("https://example.com/" + "x" * 2000, None),
+        ("https://example.com/" + "ü" * 300, "https://example.com/" + "ü" * 300),
+        ("https://example.com/" + "ü" * 400, None),
         ("", None),
         (7, None),
         (None, None),
@@ -78,7 +129,19 @@ def test_only_web_addresses_become_links(given, kept):
 
 
 @pytest.mark.parametrize(
-    "given", ["0001-01-01T00:00:00Z", "yesterday", "", None, 5, {}, "9999-12-31T23:59:59Z", "2026-03-03T00:00:00Z"]
+    "given",
+    [
+        "0001-01-01T00:00:00Z",
+        "0002-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "yesterday",
+        "",
+        None,
+        5,
+        {},
+        "9999-12-31T23:59:59Z",
+        "2026-03-03T00:00:00Z",
+    ],
 )
 def test_a_time_that_cannot_be_meant_is_none(given):
     assert source.when(given, NOW) is None

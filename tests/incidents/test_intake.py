@@ -1,7 +1,11 @@
 import asyncio
+import sqlite3
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
@@ -11,12 +15,13 @@ from bot.alerts.model import Alert, AlertRow, AlertStatus, Delivery, Episode, Se
 from bot.alerts.routing import Routes
 from bot.catalog.config import Service
 from bot.engine import Engine, Work
-from bot.incidents.intake import KEPT, QUEUE_BYTES, Incoming, Intake
+from bot.incidents.intake import KEPT, LOCK, QUEUE_BYTES, Incoming, Intake
 from bot.incidents.model import Counter, Incident, TimelineEvent
 from bot.kit import yaml
 from bot.kit.db import Database
 from bot.kit.errors import TemporaryError
 
+ROOT = Path(__file__).parents[2]
 T = datetime(2026, 3, 1, 10, tzinfo=UTC)
 
 
@@ -42,11 +47,11 @@ def routes(text):
 class Story:
     """One intake on one database, and a look at what it left there. Nothing is faked."""
 
-    def __init__(self, db, table=Routes, services=dict):
+    def __init__(self, db, table=Routes, services=dict, **how):
         self.db = db
         self.reacted = []
         self.engine = Engine(db)
-        self.intake = Intake(self.engine, self.react, table, lambda: at(60), services)
+        self.intake = Intake(self.engine, self.react, table, lambda: at(60), services, **how)
 
     def react(self, event):
         self.reacted.append(event.kind)
@@ -71,6 +76,26 @@ class Story:
         async with self.db.write() as session:
             closed = sa.update(Incident).where(Incident.number == number).values(is_open=False, status="documenting")
             await session.execute(closed)
+
+
+class Holding:
+    """Somebody else who holds what every writer needs."""
+
+    def __init__(self, db):
+        if db.sqlite:
+            self.connection = sqlite3.connect(db.path, isolation_level=None, check_same_thread=False)
+            self.words = "BEGIN IMMEDIATE"
+        else:
+            address = db.sync_url.set(drivername="postgresql").render_as_string(hide_password=False)
+            self.connection = psycopg.connect(address)
+            self.words = f"select pg_advisory_xact_lock({LOCK})"
+
+    def take(self):
+        self.connection.execute(self.words)
+
+    def give(self):
+        self.connection.rollback()
+        self.connection.close()
 
 
 @pytest.fixture
@@ -342,6 +367,86 @@ async def test_two_processes_at_once_open_exactly_one_incident_for_each_group(te
     assert sorted(incident.number for incident in await one.rows(Incident)) == [1, 2, 3]
 
 
+PROCESS = """
+import asyncio, sys
+from datetime import datetime, timedelta
+from bot.alerts.model import Alert, AlertStatus, Severity
+from bot.alerts.routing import Routes
+from bot.engine import Engine
+from bot.incidents.intake import Incoming, Intake
+from bot.kit.clock import utc_now
+from bot.kit.db import Database
+from bot.kit.errors import TemporaryError
+
+async def main(url):
+    db = Database(url)
+    engine = Engine(db)
+    intake = Intake(engine, lambda event: [], Routes, utc_now)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    started = datetime.fromisoformat("2026-03-01T10:00:00+00:00")
+
+    async def send(n):
+        labels = {"alertname": "Errors", "service": f"s{n % 3}"}
+        key = f"web-{n}"
+        alert = Alert(AlertStatus.FIRING, "Errors", key, key, Severity.CRITICAL, labels, starts_at=started)
+        while True:
+            try:
+                receipt = await intake.accept(Incoming("am", "alertmanager", b"{}", (alert,), utc_now()))
+                return print(receipt.results[0][1], flush=True)
+            except TemporaryError:
+                await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(send(n) for n in range(30)))
+    await engine.close()
+    await db.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_two_processes_of_the_operating_system_open_exactly_one_incident_for_each_group(story, database_url):
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    both = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", PROCESS, database_url, cwd=ROOT, **pipes)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert await process.stdout.readline() == b"ready\n"
+    told = [
+        out.decode().split() for out, _ in await asyncio.gather(*(process.communicate(b"go\n") for process in both))
+    ]
+
+    assert [process.returncode for process in both] == [0, 0]
+    outcomes = sorted(outcome for one in told for outcome in one)
+    assert (outcomes.count("opened"), outcomes.count("attached"), outcomes.count("repeat")) == (3, 27, 30)
+    assert len(await story.rows(Incident)) == 3
+    assert {row.seen for row in await story.rows(AlertRow)} == {2}
+
+
+async def test_the_database_itself_refuses_a_second_open_incident_of_a_group_and_nothing_else(story):
+    def incident(number, group, is_open):
+        return Incident(
+            id=f"i{number}", number=number, title="x", severity="SEV1", status="investigating", is_open=is_open,
+            group_key=group, detected_at=T, opened_at=T,
+        )  # fmt: skip
+
+    async def insert(*row):
+        async with story.db.write() as session:
+            session.add(incident(*row))
+
+    for row in ((1, "g", False), (2, "g", True), (3, "g", False), (4, "other", True), (5, None, True), (6, None, True)):
+        await insert(*row)
+    with pytest.raises(sa.exc.IntegrityError, match=r"one_open_incident_per_group|incident\.group_key"):
+        await insert(7, "g", True)
+    async with story.db.write() as session:
+        again = sa.update(Incident).where(Incident.number == 1).values(is_open=True)
+        with pytest.raises(sa.exc.IntegrityError):
+            await session.execute(again)
+
+    assert len(await story.rows(Incident)) == 6
+
+
 async def test_numbers_have_no_gaps_and_go_on_where_people_left_off(story):
     async with story.db.write() as session:
         await session.execute(sa.update(Counter).values(value=41))
@@ -385,6 +490,23 @@ async def test_a_database_that_is_away_is_said_to_be():
     with pytest.raises(TemporaryError, match="the database did not answer"):
         await away.send(firing())
     await away.db.close()
+
+
+async def test_a_database_that_is_locked_for_longer_than_a_sender_waits_loses_and_doubles_nothing(tell, database):
+    story = tell(answer_seconds=0.3)
+    held = Holding(database)
+    await asyncio.to_thread(held.take)
+    first = await asyncio.gather(*(story.send(firing(f"web-{n}")) for n in range(5)), return_exceptions=True)
+    second = await asyncio.gather(*(story.send(firing(f"web-{n}")) for n in range(10)), return_exceptions=True)
+    await asyncio.to_thread(held.give)
+    third = await asyncio.gather(*(story.send(firing(f"web-{n}")) for n in range(10)))
+
+    assert {type(answer) for answer in (*first, *second)} == {TemporaryError}
+    assert {str(answer) for answer in (*first, *second)} == {"the database did not answer in time"}
+    assert {receipt.results[0][2] for receipt in third} == {"INC-1"}
+    assert len(await story.rows(AlertRow)) == 10
+    assert len(await story.rows(Incident)) == 1
+    assert len(await story.events()) == 10
 
 
 async def test_more_than_can_wait_is_refused_for_now(story):

@@ -9,6 +9,7 @@ from bot.alerts.routing import Routes
 from bot.engine import Engine
 from bot.incidents import timeline
 from bot.incidents.intake import Incoming, Intake
+from bot.incidents.model import Incident, TimelineEvent
 from bot.incidents.opening import card_of
 from bot.incidents.staleness import Staleness
 from bot.kit.clock import utc_now
@@ -44,7 +45,7 @@ async def test_after_a_day_of_silence_an_alert_is_stale_and_one_word_makes_it_fi
     await engine.close()
 
     assert (early, late, again) == (["firing"], ["stale"], ["firing"])
-    assert [event.kind for event in events] == ["incident.opened", "alert.stale"]
+    assert [event.kind for event in events] == ["incident.opened", "alert.stale", "alerts.quiet"]
 
 
 async def test_a_silent_alert_is_not_taken_for_resolved(database):
@@ -76,4 +77,49 @@ async def test_a_silent_alert_is_not_taken_for_resolved(database):
     assert "alert.stale" in kinds
     assert "alert.resolved" in kinds
     assert "alerts.cleared" not in kinds
+    assert kinds[-1] == "alerts.quiet"
     assert "0 firing, 1 silent for a day, 1 resolved" in text
+
+
+async def test_an_incident_of_which_nothing_fires_any_more_is_offered_for_resolution_each_time(database):
+    now = utc_now()
+    engine = Engine(database)
+    clock = {"now": now}
+    intake = Intake(engine, react, Routes, lambda: clock["now"])
+    sweep = Staleness(engine, react, timedelta(hours=1)).sweep
+    shared = {"service": "db"}
+    one, two = (
+        Alert(AlertStatus.FIRING, "Disk", key, key, severity=Severity.CRITICAL, labels=shared, starts_at=now)
+        for key in ("one", "two")
+    )
+    await intake.accept(Incoming("c", "generic", b"{}", (one, two), now))
+
+    async def offers() -> list[dict]:
+        async with database.read() as session:
+            events = await session.scalars(sa.select(TimelineEvent).where(TimelineEvent.kind == "alerts.quiet"))
+            return [event.data for event in events]
+
+    clock["now"] = now + timedelta(minutes=50)
+    await intake.accept(Incoming("c", "generic", b"{}", (two,), clock["now"]))
+    await sweep((now + timedelta(minutes=70)).isoformat())
+    before = await offers()
+    await sweep((now + timedelta(minutes=120)).isoformat())
+    await sweep((now + timedelta(minutes=130)).isoformat())
+    once = await offers()
+    clock["now"] = now + timedelta(minutes=140)
+    await intake.accept(Incoming("c", "generic", b"{}", (two,), clock["now"]))
+    await sweep((now + timedelta(minutes=210)).isoformat())
+    twice = await offers()
+    async with database.write() as session:
+        await session.execute(sa.update(Incident).values(is_open=False))
+    clock["now"] = now + timedelta(minutes=220)
+    await intake.accept(Incoming("c", "generic", b"{}", (one,), clock["now"]))
+    await sweep((now + timedelta(minutes=290)).isoformat())
+    closed = await offers()
+    await intake.stop()
+    await engine.close()
+
+    assert before == []
+    assert [offer["silent"] for offer in once] == [2]
+    assert [offer["silent"] for offer in twice] == [2, 2]
+    assert closed == twice

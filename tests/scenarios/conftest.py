@@ -63,6 +63,7 @@ class Stage:
     http: aiohttp.ClientSession
     settings: Settings
     environment: dict[str, str]
+    tempo: Tempo = QUICK
 
     @property
     def url(self) -> str:
@@ -120,7 +121,7 @@ class Stage:
     async def restart(self) -> None:
         """Stop the bot and start another on the same database."""
         await self.bot.stop()
-        self.bot = build(self.settings, self.environment, tempo=QUICK)
+        self.bot = build(self.settings, self.environment, tempo=self.tempo)
         await self.bot.start()
         await self.reach()
 
@@ -172,7 +173,9 @@ def app_of_the_bot() -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncIterator[Stage]:
+async def staged(
+    database_url: str, folder: Path, app: dict[str, Any], *, port: int = 0, tempo: Tempo = QUICK
+) -> AsyncIterator[Stage]:
     """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
     # Stories are told faster than people live: more calls a minute than Slack would grant.
     async with Sandbox(app, limits=Limits(rate_factor=50)) as sandbox, aiohttp.ClientSession() as http:
@@ -184,12 +187,12 @@ async def staged(database_url: str, folder: Path, app: dict[str, Any]) -> AsyncI
             slack_app_token=sandbox.app_token,
             slack_signing_secret=sandbox.signing_secret,
             slack_mode=WAYS[database_url.partition(":")[0]],
-            port=0,
+            port=port,
         )
         environment = {"ALERTS_TOKEN": TOKEN}
-        bot = build(settings, environment, tempo=QUICK)
+        bot = build(settings, environment, tempo=tempo)
         await bot.start()
-        made = Stage(sandbox, bot, http, settings, environment)
+        made = Stage(sandbox, bot, http, settings, environment, tempo)
         await made.reach()
         try:
             yield made

@@ -31,6 +31,21 @@ def test_a_firing_alert_is_read_whole():
     assert alert.description == "5% of requests fail"
 
 
+def test_what_a_real_alertmanager_sent_is_read_whole_and_its_fingerprint_is_the_one_computed_here():
+    now = datetime(2026, 11, 25, 4, tzinfo=UTC)
+    firing, resolved = (
+        alertmanager.parse(json.loads((PAYLOADS / f"real_{name}.json").read_text()), received_at=now)[0]
+        for name in ("firing", "resolved")
+    )
+
+    assert (firing.status, resolved.status) == (AlertStatus.FIRING, AlertStatus.RESOLVED)
+    assert firing.title == "Work of plain-sqlite fails"
+    assert firing.fingerprint == resolved.fingerprint == fingerprint(firing.labels)
+    assert firing.starts_at == resolved.starts_at
+    assert firing.ends_at is None
+    assert resolved.ends_at > resolved.starts_at
+
+
 def test_each_alert_has_its_own_status_whatever_the_group_says():
     assert [alert.status for alert in parse("mixed")] == ["firing", "resolved"]
     assert [alert.status for alert in parse("group_says_resolved")] == ["firing"]
