@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
@@ -25,6 +25,8 @@ UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
 # A process that hangs or is cut off in the middle of a transaction holds its locks no longer than this on Postgres.
 IDLE_SECONDS = 15.0
+# SQLAlchemy's name for it: https://docs.sqlalchemy.org/en/21/errors.html#error-8s2b
+LOST = "8s2b"
 
 PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON")
 
@@ -123,6 +125,8 @@ def insert_for(connection: AsyncConnection, table: Any) -> Any:
 
 def unavailable(error: BaseException) -> bool:
     """Whether *error* means that the database is away, and not that the statement was wrong."""
+    if isinstance(error, PendingRollbackError):
+        return error.code == LOST  # the connection went away while a transaction was open
     return isinstance(error, UNAVAILABLE) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 

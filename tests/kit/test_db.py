@@ -90,3 +90,24 @@ async def test_work_that_takes_longer_than_a_transaction_may_idle_is_not_disturb
     await engine.stop(drain_seconds=2)
 
     assert done == ["x"]
+
+
+async def test_what_was_lost_with_its_server_is_not_taken_for_committed_even_if_the_errors_were_caught(connect):
+    db = connect(idle_seconds=0.2)
+    errors = []
+
+    async def careless():
+        async with db.write() as session:
+            await session.execute(SHOW)
+            await asyncio.sleep(0.6)
+            for _ in range(2):
+                try:
+                    await session.execute(SHOW)
+                except sa.exc.SQLAlchemyError as error:
+                    errors.append(error)
+
+    with pytest.raises(sa.exc.PendingRollbackError) as ended:
+        await careless()
+
+    assert [unavailable(error) for error in [*errors, ended.value]] == [True, True, True]
+    assert isinstance(errors[1], sa.exc.PendingRollbackError)

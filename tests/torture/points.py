@@ -80,7 +80,8 @@ class Points:
 
         @event.listens_for(sa.Engine, "rollback")
         def forget(connection: sa.Connection) -> None:
-            connection.info.pop("written", None)
+            if not connection.invalidated:  # what has lost its server has no memory to clear
+                connection.info.pop("written", None)
 
         plain = sa.Connection._commit_impl
 
