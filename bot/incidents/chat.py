@@ -68,9 +68,10 @@ class Notice:
 
 @dataclass(frozen=True)
 class Cleared:
-    """All alerts have resolved, and the question whether the incident is."""
+    """No alert fires any more, and the question whether the incident is over. Of *silent* of them no end was heard."""
 
     incident: Incident
+    silent: int = 0
 
 
 @dataclass(frozen=True)

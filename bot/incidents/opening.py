@@ -465,22 +465,13 @@ def bookmark(alerts: Sequence[AlertRow]) -> tuple[str, str] | None:
     return next((("Alert", alert.url) for alert in alerts if alert.url), None)
 
 
-def _quiet(incident: Incident, event: TimelineEvent) -> str:
-    silent = event.data["silent"]
-    whom = "1 alert" if silent == 1 else f"{silent} alerts"
-    return (
-        f"No alert of {incident.reference} fires any more, but of {whom} nothing was heard for long, not even the "
-        "end. Is the incident over? Then press Resolve on the card, or say /inc resolve."
-    )
-
-
 def said(incident: Incident, event: TimelineEvent) -> Message | None:
     """What the channel is told about *event*."""
     match event.kind:
         case "alerts.cleared":
             return Cleared(incident) if incident.is_open else None
         case "alerts.quiet":
-            return Notice(_quiet(incident, event), ":white_circle:") if incident.is_open else None
+            return Cleared(incident, silent=event.data["silent"]) if incident.is_open else None
         case "incident.resolved":
             return Closing(incident, event.data.get("note", ""))
         case "note.added":

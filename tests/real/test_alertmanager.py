@@ -111,7 +111,8 @@ async def test_a_silenced_alert_that_ends_without_a_word_is_offered_for_resoluti
         offer = await stage.sandbox.expect_message(channel.id, "No alert of INC-1 fires any more", within=30)
         alice = stage.sandbox.actor("alice")
         await alice.join(channel)
-        reply = await alice.slash("/inc resolve It had ended", channel)
+        await alice.click(offer, "Resolve")
+        result = await alice.fill(await alice.modal(), note="It had ended")
         await stage.quiet()
         incidents, alerts, channels = await everything(stage)
         sent = await bodies(stage.bot.db)
@@ -122,7 +123,7 @@ async def test_a_silenced_alert_that_ends_without_a_word_is_offered_for_resoluti
     assert (len(incidents), len(channels), [row.state for row in alerts]) == (1, 1, ["stale"])
     assert kinds.count("alerts.quiet") == 1
     assert "alerts.cleared" not in kinds
-    assert reply.ok
+    assert result.error is None
     assert not incidents[0].is_open
 
 

@@ -98,7 +98,14 @@ def sound(text: str, body: list, surface: str = "message") -> None:
 @settings(max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(cards(), long)
 def test_every_message_about_an_incident_is_valid_and_mentions_nobody(card, note):
-    nouns = [card, Announcement(card), Cleared(card.incident), Closing(card.incident, note), Unfurnished(card)]
+    nouns = [
+        card,
+        Announcement(card),
+        Cleared(card.incident),
+        Cleared(card.incident, silent=3),
+        Closing(card.incident, note),
+        Unfurnished(card),
+    ]
     for noun in [*nouns, Notice(f"<@U1>: {note}")]:
         sound(*draw(noun))
     sound(*views.listing([card.incident] * 40, open_only=True))

@@ -101,9 +101,15 @@ def notice(noun: Notice) -> Drawn:
 
 
 def cleared(noun: Cleared) -> Drawn:
-    """All alerts have resolved."""
+    """No alert fires any more."""
     incident = noun.incident
     text = f":large_green_circle: Every alert of {incident.reference} has resolved. Is the incident over?"
+    if noun.silent:
+        whom = "1 alert" if noun.silent == 1 else f"{noun.silent} alerts"
+        text = (
+            f":white_circle: No alert of {incident.reference} fires any more, but of {whom} nothing was heard for "
+            "long, not even the end. Is the incident over?"
+        )
     return text, [
         section(text),
         actions(
