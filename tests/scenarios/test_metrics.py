@@ -93,6 +93,14 @@ async def test_after_a_story_the_numbers_are_those_of_the_story(stage: Stage):
 
     page = await scrape(stage)
 
+    # What people did: each acknowledged, over the way this story takes, in as many as Slack delivered.
+    way = stage.settings.slack_mode
+    acks = {key[0]: count for key, count in page.all("tocsin_slack_ack_seconds_count").items() if key[1] == way}
+    assert {kind: acks[kind] for kind in ("command", "button", "form")} == {"command": 1, "button": 3, "form": 3}
+    if way == "socket":
+        assert page.value("tocsin_slack_sockets") == 2
+        assert page.value("tocsin_slack_socket_silence_seconds") < 60
+
     # Alerts.
     deliveries = page.all("tocsin_alert_deliveries_total")
     assert deliveries == {
