@@ -59,6 +59,7 @@ class Patience:
     refused: float = 60.0  # between tries when Slack says that there is no point in trying
     settled: float = 5.0  # a connection that lived shorter than this counts as a failed try
     drain: float = 2.5  # for requests under way when a connection goes
+    linger: float = 15.0  # for Slack to close a connection that it wants replaced
 
 
 class Connection:
@@ -75,6 +76,8 @@ class Connection:
         self.born = self.heard = self.ponged = loop.time()
         self.pinged: float | None = None
         self.answering: set[asyncio.Task[None]] = set()
+        self.retired = False
+        self.gone = asyncio.Event()
 
     @property
     def open(self) -> bool:
@@ -110,6 +113,13 @@ class Connection:
                 return
             with contextlib.suppress(ConnectionError, aiohttp.ClientError, RuntimeError):
                 await self.ws.ping()
+
+    async def retire(self) -> None:
+        """Let Slack close it. If we did, what Slack sends at that moment would be lost."""
+        self.retired = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.gone.wait(), self.patience.linger)
+        await self.close()
 
     async def close(self) -> None:
         """Finish what it is answering, then close."""
@@ -249,10 +259,10 @@ class Sockets:
         return connection
 
     def _retire(self, *, but: Connection) -> None:
-        """Close those that are to go, as many as there are others to take their place."""
-        leaving = [c for c in self._connections if c is not but and c.leaving.done() and c.open]
+        """Part with those that are to go, as many as there are others to take their place."""
+        leaving = [c for c in self._connections if c is not but and c.leaving.done() and c.open and not c.retired]
         for connection in leaving[: self._fit()]:
-            spawn(connection.close(), name="slack.socket_close")
+            spawn(connection.retire(), name="slack.socket_retire")
 
     def _fit(self) -> int:
         return sum(connection.fit for connection in self._connections)
@@ -275,6 +285,7 @@ class Sockets:
                     self._take(connection, message.data)
         finally:
             self._connections.remove(connection)
+            connection.gone.set()
             connection.leave("closed")
 
     def _take(self, connection: Connection, text: str) -> None:

@@ -174,7 +174,13 @@ def app_of_the_bot() -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def staged(
-    database_url: str, folder: Path, app: dict[str, Any], *, port: int = 0, tempo: Tempo = QUICK
+    database_url: str,
+    folder: Path,
+    app: dict[str, Any],
+    *,
+    port: int = 0,
+    tempo: Tempo = QUICK,
+    way: str | None = None,
 ) -> AsyncIterator[Stage]:
     """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
     # Stories are told faster than people live: more calls a minute than Slack would grant.
@@ -186,7 +192,7 @@ async def staged(
             slack_bot_token=sandbox.bot_token,
             slack_app_token=sandbox.app_token,
             slack_signing_secret=sandbox.signing_secret,
-            slack_mode=WAYS[database_url.partition(":")[0]],
+            slack_mode=way or WAYS[database_url.partition(":")[0]],
             port=port,
         )
         environment = {"ALERTS_TOKEN": TOKEN}

@@ -14,7 +14,7 @@ from bot.kit.errors import PermanentError, TemporaryError
 from bot.slack.socket import Envelope, Patience, Sockets
 
 QUICK = Patience(
-    hello=1.0, ping=0.05, pong=0.3, silence=0.6, first=0.02, most=0.2, refused=0.3, settled=0.05, drain=1.0
+    hello=1.0, ping=0.05, pong=0.3, silence=0.6, first=0.02, most=0.2, refused=0.3, settled=0.05, drain=1.0, linger=0.2
 )
 
 
