@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--databases", default="sqlite,postgres")
     parser.add_argument("--seconds", type=float, default=15, help="how long things go wrong in a random round")
+    parser.add_argument("--flood", type=float, default=60, help="seconds of 429 to everything in one round; 0: none")
     parser.add_argument("--incidents", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=60, help="start no round after so many")
     parser.add_argument("--folder", type=Path, default=None, help="where rounds that went wrong are left")
@@ -62,6 +63,13 @@ async def campaign(given: argparse.Namespace, database: str, seed: int, folder: 
             number += 1
             if row.kills == 0:
                 break  # nobody died: every point there is has had its death
+        if given.flood and time.monotonic() < end:
+            place = folder / f"{database}-flood"
+            way = "http" if database == "sqlite" else "socket"
+            row = await rounds.flood_round(
+                place, server=server, way=way, seed=seed, seconds=given.flood, incidents=given.incidents
+            )
+            _tell(database, row, found, place)
         for number in range(given.rounds):
             if time.monotonic() > end:
                 break

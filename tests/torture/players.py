@@ -59,6 +59,7 @@ class Players:
     random: random.Random
     patience: float = 120.0
     ledger: Ledger = field(default_factory=Ledger)
+    hands: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def play(self, incidents: int) -> None:
         """Several incidents at once, each from its first alert to its document."""
@@ -148,6 +149,10 @@ class Players:
 
     async def _run(self, actor: Actor, channel: Channel) -> None:
         async def act(_: int) -> bool:
+            async with self.hands.setdefault(actor.id, asyncio.Lock()):  # a person fills in one form at a time
+                return await fill()
+
+        async def fill() -> bool:
             reply = await actor.click(self._card(channel), "runbook.start:ledger")
             if not reply.ok:
                 return False

@@ -82,6 +82,31 @@ async def random_round(
     return row
 
 
+async def flood_round(
+    folder: Path, *, server: Postgres | None, way: str, seed: int, seconds: float, incidents: int
+) -> Row:
+    """Slack answers everything with 429 for a while, a kill in the middle of it."""
+    row = Row("429 to everything", seed)
+    began = time.monotonic()
+    async with world(folder, folder / "points", server=server, replicas=1, way=way, die=False, deep=0) as made:
+
+        async def flood() -> None:
+            await asyncio.sleep(0.5)
+            fault = made.sandbox.faults.add("*", "429", 10**9, retry_after=5)
+            row.faults["limited"] += 1
+            await asyncio.sleep(seconds / 2)
+            made.replicas[0].kill()
+            await asyncio.sleep(seconds / 2)
+            made.sandbox.faults.planned.remove(fault)
+            row.faults["answers of 429"] += sum(call.error == "ratelimited" for call in made.sandbox.calls)
+
+        flooding = asyncio.ensure_future(flood())
+        await _played(made, row, seed, incidents, patience=90 + 2 * seconds, before_rest=flooding)
+        row.kills = made.replicas[0].deaths
+    row.seconds = time.monotonic() - began
+    return row
+
+
 async def _chaos(made: World, row: Row, chance: random.Random, seconds: float) -> None:
     faults = made.sandbox.faults
     end = time.monotonic() + seconds
