@@ -130,19 +130,24 @@ def sandbox(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="port of the page and the API on 127.0.0.1; 0 picks a free one")
     ] = 8090,
+    request_url: Annotated[
+        str | None,
+        typer.Option(help="where the bot takes signed HTTP, such as http://127.0.0.1:8080/slack/events; else sockets"),
+    ] = None,
 ) -> None:
     """Start only the Slack stand-in, and print the settings a bot needs to use it."""
-    asyncio.run(_sandbox(port))
+    asyncio.run(_sandbox(port, request_url))
 
 
-async def _sandbox(port: int) -> None:
+async def _sandbox(port: int, request_url: str | None) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
     try:
-        made = await Sandbox(_manifest(), port=port).start()
+        made = await Sandbox(_manifest(), port=port, request_url=request_url).start()
     except OSError as error:
         raise UserError(f"Cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another --port") from None
+    out(f"export TOCSIN_SLACK_MODE={'http' if request_url else 'socket'}")
     out(f"export TOCSIN_SLACK_API_URL={made.api_url}")
     out(f"export TOCSIN_SLACK_BOT_TOKEN={made.bot_token}")
     out(f"export TOCSIN_SLACK_APP_TOKEN={made.app_token}")
