@@ -63,7 +63,7 @@ def test_several_gzip_files_in_one_body_are_read_as_gzip_reads_them():
     assert source.inflate(gzip.compress(b"x") * source.MEMBERS_LIMIT) == b"x" * source.MEMBERS_LIMIT
 
 
-@pytest.mark.parametrize("rest", [b"\0", b"\0" * 512, b"{}", b"\x1f", b"\x1f\x8b", gzip.compress(b"{}")[:-1]])
+@pytest.mark.parametrize("rest", [b"\0", b"\0" * 512, b"{}", b"\x1f", b"\x1f\x8b", gzip.compress(b"{}", mtime=0)[:-1]])
 def test_what_follows_the_end_of_a_gzip_body_is_not_overlooked(rest):
     with pytest.raises(UserError, match="not valid gzip"):
         source.inflate(gzip.compress(b"{}") + rest)
