@@ -18,7 +18,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,6 +53,19 @@ QUEUES: dict[str, dict[str, Any]] = {
 }
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 
+# The second condition on the status is what makes the databases use DBOS's partial index.
+_WAITING = {
+    dialect: sa.text(
+        f"select name, queue_partition_key from {table} where queue_name = :queue and status = 'ENQUEUED' "  # noqa: S608
+        "and status in ('ENQUEUED', 'PENDING') and queue_partition_key is not null "
+        f"and queue_partition_key in :partitions{lock}"
+    ).bindparams(sa.bindparam("partitions", expanding=True))
+    for dialect, table, lock in (
+        ("sqlite", "workflow_status", ""),
+        ("postgresql", "dbos.workflow_status", " for update skip locked"),
+    )
+}
+
 Workflow = Callable[..., Awaitable[None]]
 # A queue, and the partition of it if it has any.
 Place = tuple[str | None, str | None]
@@ -69,7 +82,11 @@ class ExecutorLease(SQLModel, table=True):
 
 @dataclass(frozen=True)
 class Work:
-    """A promise to run *workflow* with *args* once under *id*; promising the same id again changes nothing."""
+    """A promise to run *workflow* with *args* once under *id*; promising the same id again changes nothing.
+
+    With *merges*, one that waits already in the same partition and has not begun will do: for work that looks at how
+    things stand when it begins, such as drawing a card.
+    """
 
     workflow: str
     id: str
@@ -77,6 +94,7 @@ class Work:
     queue: str = MAIN
     partition: str | None = None
     delay_seconds: float = 0
+    merges: bool = False
 
 
 @dataclass
@@ -223,12 +241,12 @@ class Engine:
     # -- promises -----------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
+    async def transaction(self, *, urgent: bool = False) -> AsyncIterator[Tx]:
         """Rows and the work that follows from them: all of it or nothing. The work starts right after the commit.
 
-        No network call belongs in here.
+        No network call belongs in here. *urgent*: somebody outside waits for the commit.
         """
-        async with self.db.write() as session:
+        async with self.db.write(urgent=urgent) as session:
             tx = Tx(session)
             yield tx
             if tx.work:
@@ -239,7 +257,12 @@ class Engine:
 
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
         client = self._connect()
+        waiting = self._waiting(connection, [item for item in work if item.merges])
         for item in work:
+            if item.merges:
+                if (item.workflow, item.partition) in waiting:
+                    continue
+                waiting.add((item.workflow, item.partition))
             options: dict[str, Any] = {
                 "queue_name": item.queue,
                 "workflow_name": item.workflow,
@@ -250,6 +273,22 @@ class Engine:
             if item.delay_seconds:
                 options["delay_seconds"] = item.delay_seconds
             client.enqueue_in_transaction(connection, cast(Any, options), *item.args)
+
+    def _waiting(self, connection: sa.Connection, work: Sequence[Work]) -> set[tuple[str, str | None]]:
+        """The workflow and partition of what waits and will not begin before this transaction ends.
+
+        On SQLite nothing can begin meanwhile. On Postgres the row is locked, and what is beginning just now is skipped.
+        """
+        found: set[tuple[str, str | None]] = set()
+        queues: dict[str | None, set[str | None]] = {}
+        for item in work:
+            queues.setdefault(item.queue, set()).add(item.partition)
+        for queue, partitions in queues.items():
+            rows = connection.execute(
+                _WAITING[connection.dialect.name], {"queue": queue, "partitions": sorted(map(str, partitions))}
+            )
+            found.update((name, partition) for name, partition in rows)
+        return found
 
     def _connect(self) -> DBOSClient:
         """The client half works without `start`: a command beside a running bot promises work, the bot does it."""
@@ -457,8 +496,8 @@ def reason(error: BaseException) -> str:
 
 
 def _contended(error: sa.exc.SQLAlchemyError) -> bool:
-    """Whether the database ended one of two transactions that wanted the same: serialization failure or deadlock."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01")
+    """Whether two transactions wanted the same: serialization failure, deadlock, or a row that is locked just now."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01", "55P03")
 
 
 def migrate(db: Database) -> None:

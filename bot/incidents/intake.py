@@ -204,7 +204,7 @@ class Intake:
     async def _write(self, batch: list[_Waiting]) -> None:
         """One transaction; if something in it is bad, each request by itself, so that it fails alone."""
         try:
-            async with self._engine.transaction() as tx:
+            async with self._engine.transaction(urgent=True) as tx:
                 receipts = await self._store(tx, batch)
         except Exception as error:  # whatever it is, it is the answer to those who wait
             if unavailable(error):

@@ -273,7 +273,7 @@ class Opening:
             if made is None:
                 return
             if fresh:
-                await self.parts.shown(incident_id, CARD, incident.revision)
+                await self.parts.shown(incident_id, {CARD: None}, incident.revision)
 
             async def pin() -> parts.Result:
                 await self.chat.pin(channel, made["ts"])
@@ -327,7 +327,7 @@ class Opening:
 
         made = await self.parts.make(part, make, find)
         if fresh:
-            await self.parts.shown(incident_id, ANNOUNCEMENT, incident.revision)
+            await self.parts.shown(incident_id, {ANNOUNCEMENT: None}, incident.revision)
         return made is not None
 
     async def _excuse(self, card: Card) -> None:
@@ -352,9 +352,13 @@ class Opening:
             stale = [part for part in found.values() if part.state == DONE and part.shown < card.incident.revision]
             if not stale:
                 return
-            await self._together([self._redraw(part, card) for part in stale])
+            drawn: dict[str, parts.Result | None] = {}
+            try:
+                await self._together([self._redraw(part, card, drawn) for part in stale])
+            finally:
+                await self.parts.shown(incident_id, drawn, card.incident.revision)
 
-    async def _redraw(self, part: Part, card: Card) -> None:
+    async def _redraw(self, part: Part, card: Card, drawn: dict[str, parts.Result | None]) -> None:
         incident = card.incident
         result = None
         try:
@@ -369,7 +373,7 @@ class Opening:
         except PermanentError as error:
             # A deleted message or an archived channel: the state is safe in the database, so this is only logged.
             log.warning("part.not_redrawn", part=part.name, reason=str(error))
-        await self.parts.shown(incident.id, part.name, incident.revision, result)
+        drawn[part.name] = result
 
     async def _together(self, work: Iterable[Awaitable[Any]]) -> None:
         """Do it all side by side; what fails does not stop the rest, and is raised when all have ended."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
+from bot.kit import sqlite as sqlite_kit
 from bot.kit.errors import UserError
 
 # JSON that Postgres can index and compare.
@@ -21,6 +23,7 @@ Json = sa.JSON().with_variant(JSONB(), "postgresql")
 # What an unreachable or overloaded database looks like from here: trying again may help.
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
+BEGIN = "BEGIN IMMEDIATE"
 PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON")
 
 
@@ -50,7 +53,11 @@ class Database:
         self.url = parsed.set(drivername="sqlite+aiosqlite" if self.sqlite else "postgresql+psycopg")
         self.sync_url = parsed.set(drivername="sqlite" if self.sqlite else "postgresql+psycopg")
         if self.sqlite:
-            self.engine: AsyncEngine = create_async_engine(self.url, hide_parameters=True)
+            path = parsed.database or ""
+            self.turns = sqlite_kit.Turns()
+            self.engine: AsyncEngine = create_async_engine(
+                self.url, hide_parameters=True, async_creator=partial(sqlite_kit.connect_async, path, self.turns)
+            )
             event.listen(self.engine.sync_engine, "connect", _pragmas)
             event.listen(self.engine.sync_engine, "begin", _begin)
         else:
@@ -66,7 +73,8 @@ class Database:
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
         if self.sqlite:
-            engine = sa.create_engine(self.sync_url, hide_parameters=True)
+            creator = partial(sqlite_kit.connect, str(self.path), self.turns)
+            engine = sa.create_engine(self.sync_url, hide_parameters=True, creator=creator)
             event.listen(engine, "connect", _immediate)
             return engine
         return sa.create_engine(self.sync_url, pool_size=10, max_overflow=5, pool_pre_ping=True, hide_parameters=True)
@@ -77,15 +85,20 @@ class Database:
         return "((julianday('now') - 2440587.5) * 86400.0)" if self.sqlite else "extract(epoch from clock_timestamp())"
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
-        async with (
-            self.engine.connect() as connection,
-            connection.begin(),
-            AsyncSession(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session,
-        ):
-            yield session
-            await session.flush()
+    async def write(self, *, urgent: bool = False) -> AsyncIterator[AsyncSession]:
+        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true.
+
+        There, of those that wait for it, an *urgent* one goes first: somebody outside waits for an answer.
+        """
+        options = {"tocsin_begin": f"{BEGIN} {sqlite_kit.URGENT}"} if self.sqlite and urgent else {}
+        async with self.engine.connect() as plain:
+            connection = await plain.execution_options(**options)
+            async with (
+                connection.begin(),
+                AsyncSession(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session,
+            ):
+                yield session
+                await session.flush()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -125,7 +138,7 @@ def _pragmas(connection: Any, _record: Any) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("tocsin_begin", "BEGIN IMMEDIATE"))
+    connection.exec_driver_sql(connection.get_execution_options().get("tocsin_begin", BEGIN))
 
 
 def _immediate(connection: Any, _record: Any) -> None:

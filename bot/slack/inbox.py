@@ -308,7 +308,7 @@ class Inbox:
 
     async def _insert(self, row: Request, until: float) -> None:
         """The one insert. Slack may deliver the same request again: its key is unique, so the second is nothing."""
-        async with self.engine.transaction() as tx:
+        async with self.engine.transaction(urgent=True) as tx:
             connection = await tx.session.connection()
             values = {**row.model_dump(), "recorded": sa.literal_column(self.engine.db.now)}
             insert = insert_for(connection, Request).values(**values).on_conflict_do_nothing(index_elements=["key"])
