@@ -144,7 +144,9 @@ class _Run:
         began, used = time.perf_counter(), time.process_time()
         self.until, self.heard = began + self.limit, began
         self.lines = {_Line(self) for _ in range(self.load.connections)}
-        await asyncio.gather(*(loop.create_connection(lambda line=line: line, "127.0.0.1", port) for line in self.lines))  # type: ignore[misc]
+        await asyncio.gather(
+            *(loop.create_connection(lambda line=line: line, "127.0.0.1", port) for line in self.lines)
+        )  # type: ignore[misc]
         while not self.over.is_set() and time.perf_counter() < self.heard + PATIENCE:
             try:
                 await asyncio.wait_for(self.over.wait(), 1.0)
@@ -162,7 +164,12 @@ async def fire(port: int, requests: Sequence[bytes], *, connections: int, second
         order.write_text(json.dumps({**told, "requests": [one.decode("latin-1") for one in requests]}))
         with order.open("rb") as given:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench.load", stdin=given, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
+                sys.executable,
+                "-m",
+                "bench.load",
+                stdin=given,
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).parent.parent,
             )
         try:
             out, _ = await asyncio.wait_for(process.communicate(), seconds + PATIENCE + 30)

@@ -49,6 +49,19 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
+class Packed:
+    """A body as it is kept."""
+
+    sha256: str
+    body: bytes
+
+
+def pack(body: bytes) -> Packed:
+    """Done before the transaction, since nobody else can write during it."""
+    return Packed(hashlib.sha256(body).hexdigest(), zlib.compress(body[:KEPT], 1))
+
+
+@dataclass(frozen=True)
 class Incoming:
     """One authenticated request, parsed."""
 
@@ -57,6 +70,7 @@ class Incoming:
     body: bytes
     alerts: tuple[Alert, ...]
     received_at: datetime
+    packed: Packed | None = None
 
 
 @dataclass(frozen=True)
@@ -168,13 +182,12 @@ class Intake:
         self._bytes += len(incoming.body)
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
+        # When time is up, or the sender has gone, the answer is cancelled: what is still queued is not written then.
         try:
-            await asyncio.wait((waiting.answer,), timeout=ANSWER_SECONDS)
-            if not waiting.answer.done():
-                raise TemporaryError("the database did not answer in time")
-            return waiting.answer.result()
-        finally:
-            waiting.answer.cancel()  # nobody waits any more: what is still queued is not written
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await waiting.answer
+        except TimeoutError:
+            raise TemporaryError("the database did not answer in time") from None
 
     async def stop(self) -> None:
         """Refuse what comes now, finish what has come."""
@@ -553,6 +566,7 @@ class _Transaction:
         rows = []
         for waiting, receipt in zip(batch, receipts, strict=True):
             incoming = waiting.incoming
+            packed = incoming.packed or pack(incoming.body)
             detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
             if len(incoming.body) > KEPT:
                 detail["cut"] = KEPT
@@ -562,8 +576,8 @@ class _Transaction:
                     "connection": incoming.connection,
                     "source": incoming.source,
                     "received_at": incoming.received_at,
-                    "sha256": hashlib.sha256(incoming.body).hexdigest(),
-                    "body": zlib.compress(incoming.body[:KEPT], 1),
+                    "sha256": packed.sha256,
+                    "body": packed.body,
                     "size": len(incoming.body),
                     "alerts": len(incoming.alerts),
                     "outcome": "stored",

@@ -1,6 +1,7 @@
 """From a decision to a furnished channel: what the bot does in the chat for an incident, step by step, resumable."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -48,6 +49,8 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
     "announcement",
 )
 
+# An incident that was drawn so many seconds ago shares so many redraws a second with all others of which that is true.
+RECENT, REDRAWS = 5.0, 5.0
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = ("note.added", "page.failed", "work.parked")
@@ -72,6 +75,8 @@ class Opening:
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
+        self._drawn: dict[str, float] = {}
+        self._next = 0.0
 
     # -- workflows --------------------------------------------------------------------------------------------
 
@@ -91,7 +96,19 @@ class Opening:
     async def refresh(self, incident_id: str) -> None:
         """Draw card, announcement and topic as things stand; several changes make one edit."""
         structlog.contextvars.bind_contextvars(incident=incident_id)
+        await self._turn(incident_id)
         await self._catch_up(incident_id)
+
+    async def _turn(self, incident_id: str) -> None:
+        """What was drawn a moment ago waits: in a storm of alerts drawing must not keep them from being stored."""
+        now = time.monotonic()
+        if now - self._drawn.get(incident_id, -RECENT) < RECENT:
+            turn = max(self._next, now)
+            self._next = turn + 1 / REDRAWS
+            await asyncio.sleep(turn - now)
+        if len(self._drawn) > 1000:
+            self._drawn = {key: at for key, at in self._drawn.items() if now - at < RECENT}
+        self._drawn[incident_id] = time.monotonic()
 
     async def page(self, incident_id: str, number: int) -> None:
         """Wake somebody, and write down what the pager said about it."""
@@ -318,7 +335,7 @@ class Opening:
             place = await self.chat.announcement_channel()
             ts = await self.chat.post(place, Announcement(card), key=key)
             fresh = True
-            return {"channel": place, "ts": ts}
+            return {"channel": place, "ts": ts, "look": self.chat.looks(Announcement(card))}
 
         async def find() -> parts.Result | None:
             place = await self.chat.announcement_channel()
@@ -347,11 +364,10 @@ class Opening:
     async def _catch_up(self, incident_id: str) -> None:
         """Draw whatever shows less than is known: several changes make one edit."""
         for _ in range(5):
-            found = await self._parts(incident_id)
-            card = await self._card(incident_id)
-            stale = [part for part in found.values() if part.state == DONE and part.shown < card.incident.revision]
+            stale = await self._stale(incident_id)
             if not stale:
                 return
+            card = await self._card(incident_id)
             drawn: dict[str, parts.Result | None] = {}
             try:
                 await self._together([self._redraw(part, card, drawn) for part in stale])
@@ -369,7 +385,10 @@ class Opening:
             elif part.name == CARD and incident.channel:
                 await self.chat.edit(incident.channel, part.result["ts"], card)
             elif part.name == ANNOUNCEMENT:
-                await self.chat.edit(part.result["channel"], part.result["ts"], Announcement(card))
+                look = self.chat.looks(Announcement(card))
+                if part.result.get("look") != look:  # one channel has them all, and Slack grants it one edit a second
+                    await self.chat.edit(part.result["channel"], part.result["ts"], Announcement(card))
+                    result = {**part.result, "look": look}
         except PermanentError as error:
             # A deleted message or an archived channel: the state is safe in the database, so this is only logged.
             log.warning("part.not_redrawn", part=part.name, reason=str(error))
@@ -389,11 +408,20 @@ class Opening:
         async with self.engine.db.read() as session:
             return await card_of(session, incident_id, self.offers)
 
-    async def _parts(self, incident_id: str) -> dict[str, Part]:
-        names = (CARD, ANNOUNCEMENT, TOPIC)
-        query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.name).in_(names))
+    async def _stale(self, incident_id: str) -> list[Part]:
+        """The parts that show less than is known."""
+        query = (
+            sa.select(Part)
+            .join(Incident, col(Incident.id) == col(Part.incident_id))
+            .where(
+                col(Part.incident_id) == incident_id,
+                col(Part.name).in_((CARD, ANNOUNCEMENT, TOPIC)),
+                col(Part.state) == DONE,
+                col(Part.shown) < col(Incident.revision),
+            )
+        )
         async with self.engine.db.read() as session:
-            return {part.name: part for part in await session.scalars(query)}
+            return list(await session.scalars(query))
 
 
 async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Card:

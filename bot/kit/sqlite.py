@@ -71,7 +71,7 @@ class _Cursor(sqlite3.Cursor):
 
     connection: "_Connection"
 
-    def execute(self, sql: str, parameters: Any = ()) -> "_Cursor":  # type: ignore[override]
+    def execute(self, sql: str, parameters: Any = ()) -> "_Cursor":
         """As always."""
         self.connection.before(sql)
         try:
@@ -80,7 +80,7 @@ class _Cursor(sqlite3.Cursor):
             self.connection.after()
         return self
 
-    def executemany(self, sql: str, parameters: Any) -> "_Cursor":  # type: ignore[override]
+    def executemany(self, sql: str, parameters: Any) -> "_Cursor":
         """As always."""
         self.connection.before(sql)
         try:
@@ -112,7 +112,7 @@ class _Connection(sqlite3.Connection):
         """A cursor that takes turns."""
         return super().cursor(factory)
 
-    def execute(self, sql: str, parameters: Any = ()) -> Any:  # type: ignore[override]
+    def execute(self, sql: str, parameters: Any = ()) -> Any:
         """As always."""
         return self.cursor().execute(sql, parameters)
 
@@ -144,7 +144,7 @@ class _Near(aiosqlite.Connection):
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # The private seam of aiosqlite 0.22 through which everything passes; test_sqlite.py holds it to its promise.
         if self._connection is None or _waits(fn, self._connection.in_transaction):
-            return await super()._execute(fn, *args, **kwargs)
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         return fn(*args, **kwargs)
 
 

@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from bot.alerts.model import Alert
 from bot.alerts.source import BODY_LIMIT, LABELS_LIMIT, Source, decode, gzipped, inflate
 from bot.catalog.config import Connection
-from bot.incidents.intake import Incoming, Intake, Receipt
+from bot.incidents.intake import Incoming, Intake, Packed, Receipt, pack
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
@@ -30,9 +31,42 @@ log = structlog.get_logger()
 
 READ_SECONDS = 30.0
 BIG = 256 * 1024  # a body above this is read into alerts in a thread, so that others need not wait
+SMALL, REPEATS, REMEMBERED = 8 * 1024, 1_000, timedelta(hours=1)  # of the bodies whose reading is remembered
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a body says, how it is kept, and when it was read."""
+
+    alerts: tuple[Alert, ...]
+    packed: Packed
+    at: datetime
+
+
+class _Repeats:
+    """The newest small bodies, read: a sender that repeats itself byte by byte says the same again."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, _Read] = OrderedDict()
+
+    def get(self, body: bytes, now: datetime) -> _Read | None:
+        """What was read of the same *body* a while ago; a longer while may change what its times mean."""
+        found = self._kept.get(body)
+        if found is None or now - found.at > REMEMBERED:
+            return None
+        self._kept.move_to_end(body)
+        return found
+
+    def keep(self, body: bytes, read: _Read) -> _Read:
+        """Remember what was *read* of *body*, if it is small."""
+        if len(body) <= SMALL:
+            self._kept[body] = read
+            if len(self._kept) > REPEATS:
+                self._kept.popitem(last=False)
+        return read
 
 
 @dataclass(frozen=True)
@@ -42,6 +76,7 @@ class _Door:
     connection: Connection
     source: Source
     hashes: tuple[bytes, ...]
+    repeats: _Repeats = field(default_factory=_Repeats)
 
 
 def routes(connections: Mapping[str, Connection], sources: Shelf, intake: Intake, clock: Clock) -> list[web.RouteDef]:
@@ -93,14 +128,17 @@ async def _accept(request: web.Request, door: _Door, intake: Intake, received_at
     if encoding not in ENCODINGS:
         return _refused(415, "send the body plain or with Content-Encoding: gzip")
     try:
-        async with asyncio.timeout(READ_SECONDS):
-            body = await _body(request)
+        if request.content.is_eof() and (request.content_length or 0) <= BODY_LIMIT:
+            body: bytes | None = request.content.read_nowait()  # it came along with its headers, as most do
+        else:
+            async with asyncio.timeout(READ_SECONDS):
+                body = await _body(request)
         if body is None:
             return _refused(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
         if len(body) > BIG:
-            alerts = await asyncio.to_thread(_read, door, body, received_at)
+            read = await asyncio.to_thread(_read, door, body, received_at)
         else:
-            alerts = _read(door, body, received_at)
+            read = door.repeats.get(body, received_at) or door.repeats.keep(body, _read(door, body, received_at))
     except TimeoutError:
         return _refused(408, f"the body did not arrive within {READ_SECONDS:.0f} seconds")
     except (UserError, PermanentError) as error:
@@ -108,7 +146,7 @@ async def _accept(request: web.Request, door: _Door, intake: Intake, received_at
         log.warning("alerts.not_understood", reason=reason)
         return _refused(400, reason)
     receipt = await intake.accept(
-        Incoming(door.connection.name, door.connection.source, body, tuple(alerts), received_at)
+        Incoming(door.connection.name, door.connection.source, body, read.alerts, received_at, read.packed)
     )
     _log(receipt)
     answer = {
@@ -120,16 +158,14 @@ async def _accept(request: web.Request, door: _Door, intake: Intake, received_at
     return web.json_response(answer, status=202)
 
 
-def _read(door: _Door, body: bytes, received_at: datetime) -> list[Alert]:
+def _read(door: _Door, body: bytes, received_at: datetime) -> _Read:
     """The alerts in *body*, with what the connection says of all of them."""
-    if gzipped(body):
-        body = inflate(body)
-    alerts = door.source.parse(decode(body), received_at=received_at)
-    extra = door.connection.labels
-    if not extra:
-        return alerts
-    # Identity was settled by the sender's labels; the operator's word about the sender wins over the sender's.
-    return [replace(alert, labels={**_fewer(alert.labels, extra), **extra}) for alert in alerts]
+    plain = inflate(body) if gzipped(body) else body
+    alerts = door.source.parse(decode(plain), received_at=received_at)
+    if extra := door.connection.labels:
+        # Identity was settled by the sender's labels; the operator's word about the sender wins over the sender's.
+        alerts = [replace(alert, labels={**_fewer(alert.labels, extra), **extra}) for alert in alerts]
+    return _Read(tuple(alerts), pack(body), received_at)
 
 
 def _fewer(labels: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
@@ -178,6 +214,8 @@ def _token(header: str) -> str:
 
 def _log(receipt: Receipt) -> None:
     tally = Tally(outcome for _, outcome, _ in receipt.results)
+    if set(tally) <= {"repeat"}:
+        return  # nothing new; what came when is in the table of deliveries
     incidents = sorted({incident for _, _, incident in receipt.results if incident})
     log.info(
         "alerts.stored",

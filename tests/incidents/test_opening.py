@@ -1,6 +1,7 @@
 """Opening an incident at the port: stopped before or after any call, it goes on and makes each thing once."""
 
 import asyncio
+import inspect
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,8 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.chat, name)
+        if not inspect.iscoroutinefunction(method):
+            return method  # it asks nobody
 
         async def call(*args: Any, **options: Any) -> Any:
             self.left -= 1
