@@ -25,6 +25,7 @@ async def serve(bot: app.Bot) -> None:
 def main() -> None:
     given = environment()
     log.configure(json=True)
+    sys.setswitchinterval(0.0005)
     bot = app.build(Settings(), given, tempo=app.Tempo(messages_per_second=float(sys.argv[1])))
     if where := given.get("BENCH_PROFILE"):
         profile = cProfile.Profile()

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0  # seconds without any answer after which a run is given up
 
 
@@ -139,14 +140,14 @@ class _Run:
         if not self.lines:
             self.over.set()
 
+    async def connect(self, line: _Line, port: int) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: line, "127.0.0.1", port)
+
     async def go(self, port: int) -> Load:
-        loop = asyncio.get_running_loop()
         began, used = time.perf_counter(), time.process_time()
         self.until, self.heard = began + self.limit, began
         self.lines = {_Line(self) for _ in range(self.load.connections)}
-        await asyncio.gather(
-            *(loop.create_connection(lambda line=line: line, "127.0.0.1", port) for line in self.lines)
-        )  # type: ignore[misc]
+        await asyncio.gather(*(self.connect(line, port) for line in list(self.lines)))
         while not self.over.is_set() and time.perf_counter() < self.heard + PATIENCE:
             try:
                 await asyncio.wait_for(self.over.wait(), 1.0)

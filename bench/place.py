@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ FILES = {
     "tocsin.yaml": "version: 1\nannouncement_channel: incidents\npager: log\n",
     "connections.yaml": "version: 1\nconnections:\n  am: {source: alertmanager, token: {env: ALERTS_TOKEN}}\n",
     "routes.yaml": (
-        "version: 1\nroutes:\n  - name: all\n    match: ['service=~\".+\"']\n    open: always\n    group_by: [service]\n"
+        "version: 1\nroutes:\n  - name: all\n    match: ['service=~\".+\"']\n    open: always\n"
+        "    group_by: [service]\n"
     ),
 }
 TICK = os.sysconf("SC_CLK_TCK")
@@ -213,6 +215,7 @@ async def place(folder: Path, server: Postgres | None) -> AsyncIterator[Place]:
         Sandbox(app, limits=Limits(rate_factor=1000), signing_secret=SECRET) as sandbox,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http,
     ):
+        sandbox.workspace.calls = deque()  # all of them, not the newest 5,000
         made = Place(folder, server, sandbox, http)
         try:
             yield made
