@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 UV_VERSION := 0.13.9
 
-.PHONY: help venv demo test check format lock clean
+.PHONY: help venv demo test bench check format lock clean
 
 help:
 	@echo "make demo    a local Slack stand-in, the bot and one open incident: click around"
 	@echo "make test    the whole suite, on SQLite and PostgreSQL"
+	@echo "make bench   how fast, how much: the bot beside bare servers; five minutes, QUICK=1 for ninety seconds"
 	@echo "make check   ruff, mypy --strict and the import contracts"
 	@echo "make venv    only build .venv"
 
@@ -37,6 +38,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+bench: $(STAMP)
+	@QUICK=$(QUICK) $(BIN)/python -m bench
 
 check: $(STAMP)
 	$(BIN)/ruff check .

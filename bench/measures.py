@@ -442,16 +442,16 @@ def _fill(place: Place, url: str, wanted: dict[str, int], began: datetime) -> No
                     "with recursive n(i) as (select 0 union all select i + 1 from n where i < ? - 1) "
                     "insert into timeline (id, incident_id, kind, text, at, recorded_at, actor, data, corrects) "
                     "select ? || printf('%031d', i), ?, 'note.added', 'Note number ' || i, "
-                    "datetime(?, '+' || i || ' seconds') || '.000000', datetime(?, '+' || i || ' seconds') || '.000000', "
-                    "'U1', '{}', null from n",
+                    "datetime(?, '+' || i || ' seconds') || '.000000', "
+                    "datetime(?, '+' || i || ' seconds') || '.000000', 'U1', '{}', null from n",
                     (rows, name[0], name, start, start),
                 )
             else:
                 connection.execute(
                     "insert into timeline (id, incident_id, kind, text, at, recorded_at, actor, data, corrects) "
                     "select %s || lpad(i::text, 31, '0'), %s, 'note.added', 'Note number ' || i, "
-                    "%s::timestamptz + i * interval '1 second', %s::timestamptz + i * interval '1 second', 'U1', '{}', null "
-                    "from generate_series(0, %s - 1) as i",
+                    "%s::timestamptz + i * interval '1 second', %s::timestamptz + i * interval '1 second', "
+                    "'U1', '{}', null from generate_series(0, %s - 1) as i",
                     (name[0], name, began, began, rows),
                 )
         connection.commit()

@@ -11,6 +11,7 @@ lock, so any other owner is dead and its work is taken over at once.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -18,9 +19,9 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
@@ -124,6 +125,46 @@ class Retry:
     attempts: int = 60
 
 
+class Courtesy:
+    """Those who wait for an answer go first: work begins when nobody has asked for a moment, or after a while."""
+
+    MOMENT, WHILE = 0.005, 1.0
+
+    def __init__(self) -> None:
+        self._asking = 0
+        self._last = -self.MOMENT
+        self._calm: asyncio.Future[None] | None = None
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Somebody waits as long as this lasts."""
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            self._last = time.monotonic()
+
+    def _restless(self) -> bool:
+        return self._asking > 0 or time.monotonic() - self._last < self.MOMENT
+
+    async def wait(self) -> None:
+        """Return when work may begin."""
+        if not self._restless():
+            return
+        if self._calm is None:  # one looks, however many wait
+            self._calm = asyncio.get_running_loop().create_future()
+            spawn(self._look(self._calm), name="engine.courtesy")
+        await asyncio.wait((self._calm,))
+
+    async def _look(self, calm: "asyncio.Future[None]") -> None:
+        until = time.monotonic() + self.WHILE
+        while self._restless() and time.monotonic() < until:  # noqa: ASYNC110 - it is about nothing happening
+            await asyncio.sleep(self.MOMENT)
+        self._calm = None
+        calm.set_result(None)
+
+
 class Engine:
     """One process's share in the durable work."""
 
@@ -158,6 +199,7 @@ class Engine:
         self._running: set[asyncio.Task[Any]] = set()
         self._doing: set[str] = set()
         self._idle: set[str] = set()
+        self._courtesy = Courtesy()
         self._places: dict[str, Place] = {}
         self.serving = False
         self.last_beat: float | None = None
@@ -246,13 +288,14 @@ class Engine:
 
         No network call belongs in here. *urgent*: somebody outside waits for the commit.
         """
-        async with self.db.write(urgent=urgent) as session:
-            tx = Tx(session)
-            yield tx
-            if tx.work:
-                await session.flush()
-                connection = await session.connection()
-                await connection.run_sync(self._promise, tx.work)
+        with self._courtesy.asked() if urgent else contextlib.nullcontext():
+            async with self.db.write(urgent=urgent) as session:
+                tx = Tx(session)
+                yield tx
+                if tx.work:
+                    await session.flush()
+                    connection = await session.connection()
+                    await connection.run_sync(self._promise, tx.work)
         self.poke(tx.work)
 
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
@@ -321,6 +364,7 @@ class Engine:
         lost = 0
         try:
             while self.serving:
+                await self._courtesy.wait()
                 self._again.discard(key)
                 try:
                     await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
