@@ -20,7 +20,7 @@ SECONDS = 30.0  # for a turn, and for the lock of another process
 WRITES = ("BEGIN IMMEDIATE", "INSERT", "UPDATE", "DELETE", "REPLACE")
 IN_A_ROW = 4  # urgent ones before one of the others
 URGENT = "/* urgent */"  # at the end of BEGIN IMMEDIATE
-ENDS = ("commit", "rollback", "close_and_stop")
+ENDS = ("commit", "rollback")
 
 
 class Turns:
@@ -36,8 +36,8 @@ class Turns:
         self._others: deque[threading.Event] = deque()
         self._ahead = 0
 
-    def take(self, *, urgent: bool = False) -> None:
-        """Wait for a turn. OperationalError after half a minute, as from SQLite itself."""
+    def take(self, *, urgent: bool = False, seconds: float = SECONDS) -> None:
+        """Wait for a turn. OperationalError when it does not come, as from SQLite itself."""
         queue = self._urgent if urgent else self._others
         with self._lock:
             if not self._taken:
@@ -45,7 +45,7 @@ class Turns:
                 return
             mine = threading.Event()
             queue.append(mine)
-        if mine.wait(SECONDS):
+        if mine.wait(seconds):
             return
         with self._lock:
             if mine.is_set():  # just now
@@ -104,9 +104,15 @@ class _Connection(sqlite3.Connection):
 
     def after(self) -> None:
         """Something was done: if no transaction is left, the next one may."""
-        if self.mine and not self.in_transaction:
+        if self.mine and not self._writing():
             self.mine = False
             self.turns.give()
+
+    def _writing(self) -> bool:
+        try:
+            return self.in_transaction
+        except sqlite3.ProgrammingError:  # closed meanwhile
+            return False
 
     def cursor(self, factory: Any = _Cursor) -> Any:
         """A cursor that takes turns."""
@@ -149,7 +155,9 @@ class _Near(aiosqlite.Connection):
 
 
 def _waits(function: Callable[..., Any], in_transaction: bool) -> bool:
-    name = getattr(function, "__name__", "")
+    name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
+    if name == "close":  # a connection's comes after whatever its thread is still at
+        return isinstance(owner, sqlite3.Connection)
     return name in ENDS or (name.startswith("execute") and not in_transaction)
 
 
