@@ -49,8 +49,8 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
     "announcement",
 )
 
-# An incident that was drawn so many seconds ago shares so many redraws a second with all others of which that is true.
-RECENT, REDRAWS = 5.0, 5.0
+# How often cards are drawn anew, all incidents together: what changes while one waits is drawn along with it.
+BURST, REDRAWS = 10, 5.0
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = ("note.added", "page.failed", "work.parked")
@@ -75,7 +75,6 @@ class Opening:
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
-        self._drawn: dict[str, float] = {}
         self._next = 0.0
 
     # -- workflows --------------------------------------------------------------------------------------------
@@ -96,19 +95,16 @@ class Opening:
     async def refresh(self, incident_id: str) -> None:
         """Draw card, announcement and topic as things stand; several changes make one edit."""
         structlog.contextvars.bind_contextvars(incident=incident_id)
-        await self._turn(incident_id)
+        await self._turn()
         await self._catch_up(incident_id)
 
-    async def _turn(self, incident_id: str) -> None:
-        """What was drawn a moment ago waits: in a storm of alerts drawing must not keep them from being stored."""
+    async def _turn(self) -> None:
+        """Some at once, then so many a second: in a storm of alerts drawing must not keep them from being stored."""
         now = time.monotonic()
-        if now - self._drawn.get(incident_id, -RECENT) < RECENT:
-            turn = max(self._next, now)
-            self._next = turn + 1 / REDRAWS
+        turn = max(self._next, now - BURST / REDRAWS)
+        self._next = turn + 1 / REDRAWS
+        if turn > now:
             await asyncio.sleep(turn - now)
-        if len(self._drawn) > 1000:
-            self._drawn = {key: at for key, at in self._drawn.items() if now - at < RECENT}
-        self._drawn[incident_id] = time.monotonic()
 
     async def page(self, incident_id: str, number: int) -> None:
         """Wake somebody, and write down what the pager said about it."""
