@@ -52,6 +52,7 @@ QUEUES: dict[str, dict[str, Any]] = {
     ROOMS: {"partition_concurrency": 1},
     RUNS: {"partition_concurrency": 1},
 }
+LOOKING = 2  # threads that look for work at once; more would only wait for each other, and the loop for them
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 
 # The second condition on the status is what makes the databases use DBOS's partial index.
@@ -200,6 +201,7 @@ class Engine:
         self._doing: set[str] = set()
         self._idle: set[str] = set()
         self._courtesy = Courtesy()
+        self._looking = asyncio.Semaphore(LOOKING)
         self._places: dict[str, Place] = {}
         self.serving = False
         self.last_beat: float | None = None
@@ -367,7 +369,8 @@ class Engine:
                 await self._courtesy.wait()
                 self._again.discard(key)
                 try:
-                    await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                    async with self._looking:
+                        await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
                 except sa.exc.SQLAlchemyError as error:
                     # Two processes that claim at once: the database lets one of them win, the other looks again.
                     if not _contended(error) or (lost := lost + 1) > 5:
