@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 UV_VERSION := 0.13.9
 
-.PHONY: help venv demo test torture check format lock clean
+.PHONY: help venv demo test torture bench check format lock clean
 
 help:
 	@echo "make demo    a local Slack stand-in, the bot and one open incident: click around"
 	@echo "make test    the whole suite, on SQLite and PostgreSQL"
 	@echo "make torture kills and faults on both databases, and a table of what they broke (an hour at most)"
+	@echo "make bench   how fast, how much: the bot beside bare servers; five minutes, QUICK=1 for ninety seconds"
 	@echo "make check   ruff, mypy --strict and the import contracts"
 	@echo "make venv    only build .venv"
 
@@ -44,6 +45,8 @@ ROUNDS ?= 6
 POINTS ?= 500
 torture: $(STAMP)
 	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) --points $(POINTS) $(if $(SEED),--seed $(SEED))
+bench: $(STAMP)
+	@QUICK=$(QUICK) $(BIN)/python -m bench
 
 check: $(STAMP)
 	$(BIN)/ruff check .

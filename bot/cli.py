@@ -25,9 +25,6 @@ from bot.kit.errors import BotError, UserError
 from bot.postmortems import draft as drafts
 from bot.reactions import react
 from bot.runs import runbook as runbooks
-from bot.sandbox import demo as demos
-from bot.sandbox import story as stories
-from bot.sandbox.server import Sandbox
 from bot.settings import Settings, environment
 from bot.slack import manifest as manifests
 
@@ -84,6 +81,7 @@ def run() -> None:
     """Run the bot until it is told to stop (SIGTERM or Ctrl-C)."""
     settings = Settings()
     log.configure(json={"auto": None, "json": True, "text": False}[settings.log])
+    sys.setswitchinterval(0.0005)  # whoever waits for an answer is served by the loop, not by the engine's threads
     asyncio.run(_serve(app.build(settings, environment())))
 
 
@@ -140,6 +138,8 @@ def sandbox(
 
 
 async def _sandbox(port: int, request_url: str | None) -> None:
+    from bot.sandbox.server import Sandbox  # noqa: PLC0415 - a bot that runs needs none of it
+
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
@@ -169,6 +169,9 @@ def demo(
     seconds: Annotated[float | None, typer.Option(help="end after so many seconds")] = None,
 ) -> None:
     """Try the bot without Slack: a stand-in with a web page, the bot, and one open incident."""
+    from bot.sandbox import demo as demos  # noqa: PLC0415 - a bot that runs needs none of it
+    from bot.sandbox import story as stories  # noqa: PLC0415
+
     if story:
         asyncio.run(_told(stories.story(_manifest(), out_.resolve(), say)))
     else:

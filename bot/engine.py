@@ -11,6 +11,7 @@ lock, so any other owner is dead and its work is taken over at once.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -18,9 +19,9 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,10 +54,24 @@ QUEUES: dict[str, dict[str, Any]] = {
     LINES: {"partition_concurrency": 1},
     RUNS: {"partition_concurrency": 1},
 }
+LOOKING = 2  # threads that look for work at once; more would only wait for each other, and the loop for them
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 # How the engine calls what is over. What it gave up reviving may be wanted yet, so that is not among them.
 ENDED = ("SUCCESS", "ERROR", "CANCELLED")
 BREATH = 0.05
+
+# The second condition on the status is what makes the databases use DBOS's partial index.
+_WAITING = {
+    dialect: sa.text(
+        f"select name, queue_partition_key from {table} where queue_name = :queue and status = 'ENQUEUED' "  # noqa: S608
+        "and status in ('ENQUEUED', 'PENDING') and queue_partition_key is not null "
+        f"and queue_partition_key in :partitions{lock}"
+    ).bindparams(sa.bindparam("partitions", expanding=True))
+    for dialect, table, lock in (
+        ("sqlite", "workflow_status", ""),
+        ("postgresql", "dbos.workflow_status", " for update skip locked"),
+    )
+}
 
 Workflow = Callable[..., Awaitable[None]]
 # A queue, and the partition of it if it has any.
@@ -74,7 +89,11 @@ class ExecutorLease(SQLModel, table=True):
 
 @dataclass(frozen=True)
 class Work:
-    """A promise to run *workflow* with *args* once under *id*; promising the same id again changes nothing."""
+    """A promise to run *workflow* with *args* once under *id*; promising the same id again changes nothing.
+
+    With *merges*, one that waits already in the same partition and has not begun will do: for work that looks at how
+    things stand when it begins, such as drawing a card.
+    """
 
     workflow: str
     id: str
@@ -82,6 +101,7 @@ class Work:
     queue: str = MAIN
     partition: str | None = None
     delay_seconds: float = 0
+    merges: bool = False
 
 
 @dataclass
@@ -137,6 +157,46 @@ class _Task:
 _task: ContextVar[_Task] = ContextVar("task")
 
 
+class Courtesy:
+    """Those who wait for an answer go first: work begins when nobody has asked for a moment, or after a while."""
+
+    MOMENT, WHILE = 0.005, 1.0
+
+    def __init__(self) -> None:
+        self._asking = 0
+        self._last = -self.MOMENT
+        self._calm: asyncio.Future[None] | None = None
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Somebody waits as long as this lasts."""
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            self._last = time.monotonic()
+
+    def _restless(self) -> bool:
+        return self._asking > 0 or time.monotonic() - self._last < self.MOMENT
+
+    async def wait(self) -> None:
+        """Return when work may begin."""
+        if not self._restless():
+            return
+        if self._calm is None:  # one looks, however many wait
+            self._calm = asyncio.get_running_loop().create_future()
+            spawn(self._look(self._calm), name="engine.courtesy")
+        await asyncio.wait((self._calm,))
+
+    async def _look(self, calm: "asyncio.Future[None]") -> None:
+        until = time.monotonic() + self.WHILE
+        while self._restless() and time.monotonic() < until:  # noqa: ASYNC110 - it is about nothing happening
+            await asyncio.sleep(self.MOMENT)
+        self._calm = None
+        calm.set_result(None)
+
+
 class Engine:
     """One process's share in the durable work."""
 
@@ -172,6 +232,8 @@ class Engine:
         self._running: set[asyncio.Task[Any]] = set()
         self._doing: set[str] = set()
         self._idle: set[str] = set()
+        self._courtesy = Courtesy()
+        self._looking = asyncio.Semaphore(LOOKING)
         self._places: dict[str, Place] = {}
         self.serving = False
         # How often this process let its lease run out, and was open to be taken for dead.
@@ -259,23 +321,29 @@ class Engine:
     # -- promises -----------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
+    async def transaction(self, *, urgent: bool = False) -> AsyncIterator[Tx]:
         """Rows and the work that follows from them: all of it or nothing. The work starts right after the commit.
 
-        No network call belongs in here.
+        No network call belongs in here. *urgent*: somebody outside waits for the commit.
         """
-        async with self.db.write() as session:
-            tx = Tx(session)
-            yield tx
-            if tx.work:
-                await session.flush()
-                connection = await session.connection()
-                await connection.run_sync(self._promise, tx.work)
+        with self._courtesy.asked() if urgent else contextlib.nullcontext():
+            async with self.db.write(urgent=urgent) as session:
+                tx = Tx(session)
+                yield tx
+                if tx.work:
+                    await session.flush()
+                    connection = await session.connection()
+                    await connection.run_sync(self._promise, tx.work)
         self.poke(tx.work)
 
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
         client = self._connect()
+        waiting = self._waiting(connection, [item for item in work if item.merges])
         for item in work:
+            if item.merges:
+                if (item.workflow, item.partition) in waiting:
+                    continue
+                waiting.add((item.workflow, item.partition))
             options: dict[str, Any] = {
                 "queue_name": item.queue,
                 "workflow_name": item.workflow,
@@ -286,6 +354,22 @@ class Engine:
             if item.delay_seconds:
                 options["delay_seconds"] = item.delay_seconds
             client.enqueue_in_transaction(connection, cast(Any, options), *item.args)
+
+    def _waiting(self, connection: sa.Connection, work: Sequence[Work]) -> set[tuple[str, str | None]]:
+        """The workflow and partition of what waits and will not begin before this transaction ends.
+
+        On SQLite nothing can begin meanwhile. On Postgres the row is locked, and what is beginning just now is skipped.
+        """
+        found: set[tuple[str, str | None]] = set()
+        queues: dict[str | None, set[str | None]] = {}
+        for item in work:
+            queues.setdefault(item.queue, set()).add(item.partition)
+        for queue, partitions in queues.items():
+            rows = connection.execute(
+                _WAITING[connection.dialect.name], {"queue": queue, "partitions": sorted(map(str, partitions))}
+            )
+            found.update((name, partition) for name, partition in rows)
+        return found
 
     def _connect(self) -> DBOSClient:
         """The client half works without `start`: a command beside a running bot promises work, the bot does it."""
@@ -318,9 +402,11 @@ class Engine:
         lost = 0
         try:
             while self.serving:
+                await self._courtesy.wait()
                 self._again.discard(key)
                 try:
-                    await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                    async with self._looking:
+                        await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
                 except sa.exc.SQLAlchemyError as error:
                     # Two processes that claim at once: the database lets one of them win, the other looks again.
                     if not _contended(error) or (lost := lost + 1) > 5:
@@ -574,8 +660,8 @@ def reason(error: BaseException) -> str:
 
 
 def _contended(error: sa.exc.SQLAlchemyError) -> bool:
-    """Whether the database ended one of two transactions that wanted the same: serialization failure or deadlock."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01")
+    """Whether two transactions wanted the same: serialization failure, deadlock, or a row that is locked just now."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01", "55P03")
 
 
 def migrate(db: Database) -> None:

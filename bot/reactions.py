@@ -1,6 +1,7 @@
 """What follows from what: each kind of timeline event, and the work it starts, in order."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bot.engine import LINES, RUNS, Work
 from bot.incidents.model import TimelineEvent
@@ -20,7 +21,7 @@ def page(event: TimelineEvent) -> Work:
 
 def refresh(event: TimelineEvent) -> Work:
     """Draw card, announcement and topic anew; a burst of changes makes one edit."""
-    return _room("refresh", event)
+    return replace(_room("refresh", event), merges=True)
 
 
 def notify(event: TimelineEvent) -> Work:
@@ -47,7 +48,7 @@ def run(event: TimelineEvent) -> Work:
 def show_run(event: TimelineEvent) -> Work:
     """Draw a run's message anew."""
     run_id = event.data["run"]
-    return Work("show_run", f"show_run:{event.id}", (run_id,), queue=LINES, partition=f"run:{run_id}")
+    return Work("show_run", f"show_run:{event.id}", (run_id,), queue=LINES, partition=f"run:{run_id}", merges=True)
 
 
 def _room(workflow: str, event: TimelineEvent, *more: str) -> Work:

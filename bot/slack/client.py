@@ -1,6 +1,7 @@
 """Chat, done with Slack: paced, patient with 429, and honest about what may or may not have happened."""
 
 import asyncio
+import json
 import ssl
 import time
 from collections import defaultdict
@@ -16,6 +17,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.incidents.access import Person
 from bot.incidents.chat import Channel, Message, NameTaken, Upload
 from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.ids import derived_id
 from bot.kit.metrics import Metrics
 from bot.slack import ids
 from bot.slack.views.blocks import Block, cut, mentions
@@ -243,6 +245,10 @@ class SlackChat:
         text, blocks = self._draw(message)
         await self._pace.wait(f"edit:{channel}")  # Slack counts edits apart from messages
         await self.call(self._web.chat_update, channel=channel, ts=message_id, text=cut(text, TEXT), blocks=blocks)
+
+    def looks(self, message: Message) -> str:
+        """A short word for how a message would look."""
+        return derived_id("look", json.dumps(self._draw(message), sort_keys=True))
 
     async def upload(self, channel: str, upload: Upload) -> str:
         """Share a file: ask for an address, send the bytes there, make it a file of the channel."""

@@ -16,13 +16,14 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from slack_bolt.async_app import AsyncAck
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from bot.engine import LINES, Engine, Work
 from bot.incidents import access
 from bot.incidents.model import Request
 from bot.kit.clock import Clock
-from bot.kit.db import insert_for
+from bot.kit.db import insert_for, unavailable
 from bot.kit.errors import BotError
 from bot.kit.ids import derived_id
 from bot.kit.shelf import Shelf
@@ -51,6 +52,9 @@ VOID = (
     "(reference `{reference}`)."
 )
 
+BATCH = 100  # requests in one transaction
+# A request, until when it may be stored, and what is told when it is.
+Waiting = tuple[Request, float, asyncio.Future[None]]
 Fill = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, None]]
 
 
@@ -82,6 +86,9 @@ class Inbox:
         # Requests whose person was told that nothing was done, by id, with the deadline that tells them from repeats.
         self.revoked: dict[str, float] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._waiting: list[Waiting] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._insertion: Any = None
 
     # -- what Bolt calls ------------------------------------------------------------------------------------------
 
@@ -307,17 +314,58 @@ class Inbox:
                 self._say(payload, asked, text)
 
     async def _insert(self, row: Request, until: float) -> None:
+        """Return when *row* is committed; those that come meanwhile share the next commit."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((row, until, written))
+        if self._writer is None:
+            self._writer = spawn(self._drain(), name="request.writer")
+        await written
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                # One that hangs must not hold up the others for longer than anybody waits.
+                await asyncio.wait({spawn(self._write(batch), name="request.write")}, timeout=PATIENCE)
+        finally:
+            self._writer = None
+
+    async def _write(self, batch: list[Waiting]) -> None:
+        """One transaction; if something in it is bad, each by itself, so that it fails alone."""
+        try:
+            await self._store({row.id: (row, until) for row, until, _ in reversed(batch)})
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
+            if len(batch) > 1 and not unavailable(error):
+                for one in batch:
+                    await self._write([one])
+                return
+            for *_, written in batch:
+                written.set_exception(error)
+        else:
+            for *_, written in batch:
+                written.set_result(None)
+
+    async def _store(self, rows: Mapping[str, tuple[Request, float]]) -> None:
         """The one insert. Slack may deliver the same request again: its key is unique, so the second is nothing."""
-        async with self.engine.transaction() as tx:
+        async with self.engine.transaction(urgent=True) as tx:
             connection = await tx.session.connection()
-            values = {**row.model_dump(), "recorded": sa.literal_column(self.engine.db.now)}
-            insert = insert_for(connection, Request).values(**values).on_conflict_do_nothing(index_elements=["key"])
-            added = (await connection.execute(insert.returning(col(Request.id)))).scalar_one_or_none()
-            if added and time.monotonic() > until:
-                await connection.execute(self._voiding(row))
-            elif added:
-                turn = f"person:{row.person}"
-                tx.enqueue(Work("request", f"request:{row.id}", (row.id,), queue=LINES, partition=turn))
+            values = [row.model_dump(exclude={"recorded"}) for row, _ in rows.values()]
+            added = set((await connection.execute(self._statement(connection), values)).scalars())
+            for row, until in rows.values():
+                if row.id not in added:
+                    continue
+                if time.monotonic() > until:
+                    await connection.execute(self._voiding(row))
+                else:
+                    turn = f"person:{row.person}"
+                    tx.enqueue(Work("request", f"request:{row.id}", (row.id,), queue=LINES, partition=turn))
+
+    def _statement(self, connection: AsyncConnection) -> Any:
+        """Made once: making it takes as long as running it."""
+        if self._insertion is None:
+            insert = insert_for(connection, Request).values(recorded=sa.literal_column(self.engine.db.now))
+            self._insertion = insert.on_conflict_do_nothing(index_elements=["key"]).returning(col(Request.id))
+        return self._insertion
 
     def _voiding(self, row: Request) -> Any:
         """What was filled into a form goes: it may be secret, and nobody will ever use it."""

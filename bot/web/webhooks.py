@@ -8,10 +8,11 @@ import hmac
 import secrets
 import time
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from bot.alerts.model import Alert
 from bot.alerts.source import BODY_LIMIT, LABELS_LIMIT, Source, decode, gzipped, inflate
 from bot.catalog.config import Connection
-from bot.incidents.intake import Incoming, Intake, Receipt
+from bot.incidents.intake import Incoming, Intake, Packed, Receipt, pack
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.metrics import Metrics
@@ -32,6 +33,7 @@ from bot.kit.text import clip, one_line
 log = structlog.get_logger()
 
 BIG = 256 * 1024  # a body above this is read into alerts in a thread, so that others need not wait
+SMALL, REPEATS, REMEMBERED = 8 * 1024, 1_000, timedelta(hours=1)  # of the bodies whose reading is remembered
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -98,12 +100,45 @@ class _Place:
 
 
 @dataclass(frozen=True)
+class _Read:
+    """What a body says, how it is kept, and when it was read."""
+
+    alerts: tuple[Alert, ...]
+    packed: Packed
+    at: datetime
+
+
+class _Repeats:
+    """The newest small bodies, read: a sender that repeats itself byte by byte says the same again."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, _Read] = OrderedDict()
+
+    def get(self, body: bytes, now: datetime) -> _Read | None:
+        """What was read of the same *body* a while ago; a longer while may change what its times mean."""
+        found = self._kept.get(body)
+        if found is None or now - found.at > REMEMBERED:
+            return None
+        self._kept.move_to_end(body)
+        return found
+
+    def keep(self, body: bytes, read: _Read) -> _Read:
+        """Remember what was *read* of *body*, if it is small."""
+        if len(body) <= SMALL:
+            self._kept[body] = read
+            if len(self._kept) > REPEATS:
+                self._kept.popitem(last=False)
+        return read
+
+
+@dataclass(frozen=True)
 class _Door:
     """A connection, what reads its bodies, and the hashes of the tokens that open it."""
 
     connection: Connection
     source: Source
     hashes: tuple[bytes, ...]
+    repeats: _Repeats = field(default_factory=_Repeats)
 
 
 def routes(
@@ -182,14 +217,18 @@ async def _accept(
     if encoding not in ENCODINGS:
         return _refused(415, "send the body plain or with Content-Encoding: gzip, once")
     try:
-        async with asyncio.timeout(bounds.read_seconds):
-            body = await _body(request, place)
+        if request.content.is_eof() and (request.content_length or 0) <= BODY_LIMIT:
+            body = request.content.read_nowait()  # it came along with its headers, as most do
+            place.take(len(body))
+        else:
+            async with asyncio.timeout(bounds.read_seconds):
+                body = await _body(request, place)
         if gzipped(body) or len(body) > BIG:  # what is packed may be large, whatever it looks like
             async with place.turn():
-                alerts = await asyncio.to_thread(_read, door, body, received_at)
+                read = await asyncio.to_thread(_read, door, body, received_at)
         else:
-            alerts = _read(door, body, received_at)
-        if len(alerts) > bounds.alerts:
+            read = door.repeats.get(body, received_at) or door.repeats.keep(body, _read(door, body, received_at))
+        if len(read.alerts) > bounds.alerts:
             raise _TooLargeError(f"there are more than {bounds.alerts:,} alerts in the body")
     except TimeoutError:
         log.warning("alerts.too_slow", remote=request.remote)
@@ -205,7 +244,7 @@ async def _accept(
         log.warning("alerts.not_understood", reason=reason)
         return _refused(400, reason)
     receipt = await intake.accept(
-        Incoming(door.connection.name, door.connection.source, body, tuple(alerts), received_at)
+        Incoming(door.connection.name, door.connection.source, body, read.alerts, received_at, read.packed)
     )
     _log(receipt)
     answer = {
@@ -217,16 +256,14 @@ async def _accept(
     return web.json_response(answer, status=202)
 
 
-def _read(door: _Door, body: bytes, received_at: datetime) -> list[Alert]:
+def _read(door: _Door, body: bytes, received_at: datetime) -> _Read:
     """The alerts in *body*, with what the connection says of all of them."""
-    if gzipped(body):
-        body = inflate(body)
-    alerts = door.source.parse(decode(body), received_at=received_at)
-    extra = door.connection.labels
-    if not extra:
-        return alerts
-    # Identity was settled by the sender's labels; the operator's word about the sender wins over the sender's.
-    return [replace(alert, labels={**_fewer(alert.labels, extra), **extra}) for alert in alerts]
+    plain = inflate(body) if gzipped(body) else body
+    alerts = door.source.parse(decode(plain), received_at=received_at)
+    if extra := door.connection.labels:
+        # Identity was settled by the sender's labels; the operator's word about the sender wins over the sender's.
+        alerts = [replace(alert, labels={**_fewer(alert.labels, extra), **extra}) for alert in alerts]
+    return _Read(tuple(alerts), pack(body), received_at)
 
 
 def _fewer(labels: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
@@ -279,6 +316,8 @@ def _token(header: str) -> str:
 
 def _log(receipt: Receipt) -> None:
     tally = Tally(outcome for _, outcome, _ in receipt.results)
+    if set(tally) <= {"repeat"}:
+        return  # nothing new; what came when is in the table of deliveries
     incidents = sorted({incident for _, _, incident in receipt.results if incident})
     log.info(
         "alerts.stored",

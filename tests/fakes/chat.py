@@ -8,6 +8,7 @@ from typing import Any
 
 from bot.incidents.chat import Channel, Message, NameTaken, Upload
 from bot.kit.errors import PermanentError
+from bot.kit.ids import derived_id
 
 
 @dataclass
@@ -105,6 +106,9 @@ class FakeChat:
         if message_id not in self.messages[channel]:
             raise PermanentError("there is no such message (any more)")
         self.messages[channel][message_id].drawn.append(message)
+
+    def looks(self, message: Message) -> str:
+        return derived_id("look", message)
 
     async def upload(self, channel: str, upload: Upload) -> str:
         self._called("upload")

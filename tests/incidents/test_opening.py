@@ -1,6 +1,7 @@
 """Opening an incident at the port: stopped before or after any call, it goes on and makes each thing once."""
 
 import asyncio
+import inspect
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,8 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.chat, name)
+        if not inspect.iscoroutinefunction(method):
+            return method  # it asks nobody
 
         async def call(*args: Any, **options: Any) -> Any:
             self.left -= 1
@@ -278,3 +281,31 @@ async def test_what_was_given_up_is_offered_again_on_the_card(engine: Engine):
     async with engine.db.read() as session:
         card = await opening.card_of(session, incident.id, lambda incident, alerts: [])
     assert [(part.name, part.error) for part in card.failed] == [("channel", "Slack did not answer")]
+
+
+async def test_an_announcement_that_would_look_the_same_is_not_drawn_again_but_the_card_is(engine: Engine):
+    class Plain(FakeChat):
+        def looks(self, message: Any) -> str:
+            return str(message.card.incident.severity)
+
+    chat = Plain()
+    incident = await declared(engine)
+    opening = workflow(engine, chat)
+    await opening.open(incident.id)
+    chat.calls.clear()
+
+    async def change(**values: Any) -> list[str]:
+        async with engine.transaction() as tx:
+            await timeline.touch(tx.session, incident.id)
+            if values:
+                await tx.session.execute(sa.update(Incident).where(Incident.id == incident.id).values(**values))
+        chat.calls.clear()
+        await opening.refresh(incident.id)
+        return sorted(chat.calls)
+
+    assert await change() == ["edit"]  # an alert joined: the card alone
+    assert await change(severity="SEV1") == ["edit", "edit", "set_topic"]
+    async with engine.db.read() as session:
+        assert set(await session.scalars(sa.text("select shown from part where name in ('card', 'announcement')"))) == {
+            (await session.get(Incident, incident.id)).revision
+        }

@@ -177,3 +177,26 @@ async def test_a_hundred_senders_at_once_are_all_answered(client):
 def test_a_connection_to_a_source_that_does_not_exist_is_refused_at_the_start():
     with pytest.raises(UserError, match="there is no source 'nagios'; there is: alertmanager, generic"):
         webhooks.routes({"x": connection("x", "nagios")}, SOURCES, Refusing(None), lambda: NOW)
+
+
+async def test_a_body_that_repeats_itself_is_stored_each_time_and_one_that_differs_is_read_anew(client, database):
+    for _ in range(3):
+        status, answer, _ = await post(client, ALERT)
+        assert status == 202
+    assert answer["alerts"][0]["outcome"] == "repeat"
+    status, answer, _ = await post(client, {**ALERT, "title": "Queue is fuller"})
+    assert answer["alerts"][0]["outcome"] == "repeat"
+
+    deliveries = await rows(database, Delivery)
+    assert len({delivery.id for delivery in deliveries}) == 4
+    assert len({delivery.sha256 for delivery in deliveries}) == 2
+    assert max(json.loads(zlib.decompress(delivery.body))["title"] for delivery in deliveries)[-1] == "Queue is fuller"
+    (alert,) = await rows(database, AlertRow)
+    assert (alert.seen, alert.title) == (4, "Queue is fuller")
+
+
+async def test_only_what_is_news_is_logged_for_each_request(client):
+    await post(client, ALERT)
+    with capture_logs() as logged:
+        await post(client, ALERT)
+    assert [line["event"] for line in logged] == []
