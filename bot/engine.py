@@ -54,6 +54,7 @@ QUEUES: dict[str, dict[str, Any]] = {
     LINES: {"partition_concurrency": 1},
     RUNS: {"partition_concurrency": 1},
 }
+BREATH = 0.02  # seconds between two looks while somebody waits for an answer
 LOOKING = 2  # threads that look for work at once; more would only wait for each other, and the loop for them
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 # How the engine calls what is over. What it gave up reviving may be wanted yet, so that is not among them.
@@ -177,12 +178,13 @@ class Courtesy:
             self._asking -= 1
             self._last = time.monotonic()
 
-    def _restless(self) -> bool:
+    def restless(self) -> bool:
+        """Whether somebody waits, or did a moment ago."""
         return self._asking > 0 or time.monotonic() - self._last < self.MOMENT
 
     async def wait(self) -> None:
         """Return when work may begin."""
-        if not self._restless():
+        if not self.restless():
             return
         if self._calm is None:  # one looks, however many wait
             self._calm = asyncio.get_running_loop().create_future()
@@ -191,7 +193,7 @@ class Courtesy:
 
     async def _look(self, calm: "asyncio.Future[None]") -> None:
         until = time.monotonic() + self.WHILE
-        while self._restless() and time.monotonic() < until:  # noqa: ASYNC110 - it is about nothing happening
+        while self.restless() and time.monotonic() < until:  # noqa: ASYNC110 - it is about nothing happening
             await asyncio.sleep(self.MOMENT)
         self._calm = None
         calm.set_result(None)
@@ -390,7 +392,10 @@ class Engine:
         """Look for work in these queues (and partitions) now."""
         if not self.serving:
             return
+        busy = set(self._places.values())
         for key in {(queue, partition) for queue, partition in keys if queue in self._queues}:
+            if key[1] is not None and key in busy:
+                continue  # one at a time: `_ended` looks again
             if key in self._poking:
                 self._again.add(key)
             else:
@@ -407,6 +412,8 @@ class Engine:
                 try:
                     async with self._looking:
                         await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
+                        if self._courtesy.restless():
+                            await asyncio.sleep(BREATH)
                 except sa.exc.SQLAlchemyError as error:
                     # Two processes that claim at once: the database lets one of them win, the other looks again.
                     if not _contended(error) or (lost := lost + 1) > 5:
@@ -457,6 +464,7 @@ class Engine:
                 for status in dbos._sys_db.get_workflow_statuses([workflow_id]):
                     execute_dequeued_workflow(dbos, status, owner)
             except sa.exc.SQLAlchemyError as error:  # claimed and not begun: `_find_orphans` finds it
+                self._places.pop(workflow_id, None)
                 log.warning("engine.not_begun", workflow=workflow_id, reason=str(error.__cause__ or error))
 
     # -- doing --------------------------------------------------------------------------------------------------
