@@ -169,7 +169,7 @@ async def test_the_bodies_that_are_here_at_once_have_a_bound_and_the_next_one_is
 
 async def test_what_was_answered_holds_no_memory_whatever_the_answer(listen):
     connect, url = await listen(Bounds(read_seconds=SOON, held_bytes=len(json.dumps(ALERT)) + 50))
-    for body in (b"nonsense", b"[" * 100, gzip.compress(b"{")):
+    for body in (b"nonsense", b"[" * 100, gzip.compress(b"{"), mtime=0):
         wire = await connect()
         await wire.head(len(body))
         await wire.send(body)
@@ -242,7 +242,7 @@ async def test_the_time_for_a_head_is_not_the_time_for_a_body(listen):
     assert await wire.status() == 202
 
 
-PACKED = gzip.compress(json.dumps(ALERT).encode())
+PACKED = gzip.compress(json.dumps(ALERT).encode(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -252,11 +252,11 @@ PACKED = gzip.compress(json.dumps(ALERT).encode())
         (["Content-Encoding: x-gzip"], PACKED, 202),
         (["Content-Encoding: GZIP"], PACKED, 202),
         ([], PACKED, 202),
-        (["Content-Encoding: gzip"], gzip.compress(b'{"title": ') + gzip.compress(b'"x"}'), 202),
+        (["Content-Encoding: gzip"], gzip.compress(b'{"title": ') + gzip.compress(b'"x"}', mtime=0), 202),
         (["Content-Encoding: gzip"], PACKED + b"and more", 400),
-        (["Content-Encoding: gzip"], gzip.compress(PACKED), 400),
-        (["Content-Encoding: gzip, gzip"], gzip.compress(PACKED), 415),
-        (["Content-Encoding: gzip", "Content-Encoding: gzip"], gzip.compress(PACKED), 415),
+        (["Content-Encoding: gzip"], gzip.compress(PACKED, mtime=0), 400),
+        (["Content-Encoding: gzip, gzip"], gzip.compress(PACKED, mtime=0), 415),
+        (["Content-Encoding: gzip", "Content-Encoding: gzip"], gzip.compress(PACKED, mtime=0), 415),
         (["Content-Encoding: gzip", "Content-Encoding: br"], PACKED, 415),
         (["Content-Encoding: deflate"], PACKED, 415),
         (["Content-Encoding: zstd"], PACKED, 415),
@@ -285,7 +285,7 @@ async def test_a_body_of_more_alerts_than_can_be_stored_in_time_is_too_large(lis
 
 async def test_a_small_body_that_unpacks_to_a_huge_one_keeps_nobody_waiting(listen):
     connect, url = await listen()
-    bombs = [gzip.compress(b"[" + b"{}," * 2_000_000 + b"{}]"), gzip.compress(b" " * (source.BODY_LIMIT + 1))]
+    bombs = [gzip.compress(b"[" + b"{}," * 2_000_000 + b"{}]", mtime=0), gzip.compress(b" " * (source.BODY_LIMIT + 1), mtime=0)]
     wires = [await connect() for _ in range(4)]
     for number, wire in enumerate(wires):
         bomb = bombs[number % 2]
@@ -298,7 +298,7 @@ async def test_a_small_body_that_unpacks_to_a_huge_one_keeps_nobody_waiting(list
 
 async def test_a_packed_body_that_would_wait_too_long_for_its_turn_is_told_to_come_again(listen):
     connect, url = await listen(Bounds(turn_seconds=0.01))
-    bomb = gzip.compress(b"[" + b"{}," * 300_000 + b"{}]")
+    bomb = gzip.compress(b"[" + b"{}," * 300_000 + b"{}]", mtime=0)
     wires = [await connect() for _ in range(4)]
     for wire in wires:
         await wire.head(len(bomb))
@@ -311,7 +311,7 @@ async def test_a_packed_body_that_would_wait_too_long_for_its_turn_is_told_to_co
 
 
 async def test_many_bombs_at_once_do_not_add_up(door, serve):
-    bomb = gzip.compress(b"[" + b"{}," * 250_000 + b"{}]")
+    bomb = gzip.compress(b"[" + b"{}," * 250_000 + b"{}]", mtime=0)
     await post(door, bomb)
     tracemalloc.start()
     await post(door, bomb)
