@@ -169,7 +169,7 @@ async def test_the_bodies_that_are_here_at_once_have_a_bound_and_the_next_one_is
 
 async def test_what_was_answered_holds_no_memory_whatever_the_answer(listen):
     connect, url = await listen(Bounds(read_seconds=SOON, held_bytes=len(json.dumps(ALERT)) + 50))
-    for body in (b"nonsense", b"[" * 100, gzip.compress(b"{"), mtime=0):
+    for body in (b"nonsense", b"[" * 100, gzip.compress(b"{", mtime=0)):
         wire = await connect()
         await wire.head(len(body))
         await wire.send(body)
@@ -285,7 +285,9 @@ async def test_a_body_of_more_alerts_than_can_be_stored_in_time_is_too_large(lis
 
 async def test_a_small_body_that_unpacks_to_a_huge_one_keeps_nobody_waiting(listen):
     connect, url = await listen()
-    bombs = [gzip.compress(b"[" + b"{}," * 2_000_000 + b"{}]", mtime=0), gzip.compress(b" " * (source.BODY_LIMIT + 1), mtime=0)]
+    bombs = [
+        gzip.compress(body, mtime=0) for body in (b"[" + b"{}," * 2_000_000 + b"{}]", b" " * (source.BODY_LIMIT + 1))
+    ]
     wires = [await connect() for _ in range(4)]
     for number, wire in enumerate(wires):
         bomb = bombs[number % 2]
