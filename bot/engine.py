@@ -228,6 +228,7 @@ class Engine:
         self._client: DBOSClient | None = None
         self._lock: IO[str] | None = None
         self._lease: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._queues: dict[str, Any] = {}
         self._poking: set[Place] = set()
         self._again: set[Place] = set()
@@ -254,6 +255,7 @@ class Engine:
 
     async def start(self) -> None:
         """Take the file lock (SQLite) or a lease, launch, and take over what dead processes left behind."""
+        self._loop = asyncio.get_running_loop()
         if self.db.sqlite:
             self._lock = _only_process(self.db)
         self._sys = self.db.sync_engine()
@@ -301,7 +303,8 @@ class Engine:
         left = set(self._running)
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:  # one that does not let itself be cancelled is left to the end of the process
+            await asyncio.wait(left, timeout=max(1.0, drain_seconds))
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
         # DBOS had made its own executor this loop's, and has shut it down.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix=NAME))
@@ -473,6 +476,10 @@ class Engine:
         """*run*, tried again while it fails for now, and parked with a word to people when it fails for good."""
 
         async def guarded(*args: Any) -> None:
+            if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+                # DBOS takes a loop of its own when ours stands still, as between two parts of a test.
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(guarded(*args), self._loop))
+                return
             workflow_id = DBOS.workflow_id or name
             task = asyncio.current_task()
             self._doing.add(workflow_id)
@@ -492,7 +499,9 @@ class Engine:
                 except Superseded as error:
                     log.warning("work.superseded", reason=str(error))
                     return
-                except Exception as error:  # noqa: BLE001 - one of the three edges: nothing above can answer
+                except Exception as error:
+                    if task is not None and task.cancelling():  # a failure on the way out, while the bot stops
+                        raise asyncio.CancelledError from error
                     wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
                     if isinstance(error, TemporaryError):
                         wait = max(wait, error.after)

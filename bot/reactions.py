@@ -11,7 +11,7 @@ Follow = Callable[[TimelineEvent], Work]
 
 def open_channel(event: TimelineEvent) -> Work:
     """Make the channel and what belongs in it, or the question whether this is an incident."""
-    return _room("open", event)
+    return _line("open", event)
 
 
 def page(event: TimelineEvent) -> Work:
@@ -21,7 +21,7 @@ def page(event: TimelineEvent) -> Work:
 
 def refresh(event: TimelineEvent) -> Work:
     """Draw card, announcement and topic anew; a burst of changes makes one edit."""
-    return replace(_room("refresh", event), merges=True)
+    return replace(_line("refresh", event), merges=True)
 
 
 def notify(event: TimelineEvent) -> Work:
@@ -31,12 +31,12 @@ def notify(event: TimelineEvent) -> Work:
 
 def draft(event: TimelineEvent) -> Work:
     """Write the post-mortem draft and share it."""
-    return _room("draft", event)
+    return _draft(event)
 
 
 def conclude(event: TimelineEvent) -> Work:
     """Tell the channel that it is over; the draft comes after that, not before."""
-    return _room("draft", event, event.id)
+    return _draft(event, event.id)
 
 
 def run(event: TimelineEvent) -> Work:
@@ -51,10 +51,15 @@ def show_run(event: TimelineEvent) -> Work:
     return Work("show_run", f"show_run:{event.id}", (run_id,), queue=LINES, partition=f"run:{run_id}", merges=True)
 
 
-def _room(workflow: str, event: TimelineEvent, *more: str) -> Work:
+def _line(workflow: str, event: TimelineEvent) -> Work:
     """Work on an incident's channel: one at a time, whichever process does it, so nothing is made or drawn twice."""
+    return Work(workflow, f"{workflow}:{event.id}", (event.incident_id,), queue=LINES, partition=event.incident_id)
+
+
+def _draft(event: TimelineEvent, *more: str) -> Work:
+    """A line of its own: a file that cannot be shared for an hour must not keep the card from being drawn."""
     args = (event.incident_id, *more)
-    return Work(workflow, f"{workflow}:{event.id}", args, queue=LINES, partition=event.incident_id)
+    return Work("draft", f"draft:{event.id}", args, queue=LINES, partition=f"draft:{event.incident_id}")
 
 
 REACTIONS: dict[str, tuple[Follow, ...]] = {

@@ -242,6 +242,16 @@ async def without_firing(connection: AsyncConnection, ids: Sequence[str]) -> lis
     return [(incident_id, int(count)) for incident_id, count in found]
 
 
+async def still_open(connection: AsyncConnection, incidents: Sequence[str]) -> set[str]:
+    """Those of *incidents* that are open."""
+    found: set[str] = set()
+    for start in range(0, len(incidents), 400):
+        some = col(Incident.id).in_(incidents[start : start + 400])
+        rows = await connection.execute(sa.select(col(Incident.id)).where(some, col(Incident.is_open).is_(True)))
+        found.update(rows.scalars())
+    return found
+
+
 def quiet_text(silent: int) -> str:
     """What the timeline says when nothing fires any more, and not every alert was said to have resolved."""
     return f"No alert of this incident fires any more; of {silent} nothing was heard for long, not even the end"

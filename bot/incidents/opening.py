@@ -34,7 +34,7 @@ from bot.incidents.pager import PageRequest
 from bot.incidents.parts import DONE, FAILED, Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
-from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.errors import BotError, PermanentError, TemporaryError
 from bot.kit.ids import derived_id
 from bot.kit.text import clip, one_line, slug
 
@@ -54,7 +54,7 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
 BURST, REDRAWS = 10, 5.0
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
-KEPT = ("note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
+KEPT = ("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
 # Which runbooks may help with an incident that has these alerts: given by app.build(), since runs lie above.
@@ -123,6 +123,7 @@ class Opening:
             url=self.look.public_url,
         )
         try:
+            await self.engine.still_mine()
             result = await self.pager.page(request)
             outcome, detail = result.outcome, result.detail
         except PermanentError as error:
@@ -235,7 +236,9 @@ class Opening:
                 tx.enqueue(Work("notify", f"late:{event_id}", (incident.id, event_id)))
             now_known = await lifecycle.find(tx.session, incident.id)
             if not now_known.is_open:  # over before there was a place for its document
-                work = Work("draft", f"draft:late:{incident.id}", (incident.id,), queue=LINES, partition=incident.id)
+                work = Work(
+                    "draft", f"draft:late:{incident.id}", (incident.id,), queue=LINES, partition=f"draft:{incident.id}"
+                )
                 tx.enqueue(work)
         self.opened(made["id"], incident.id)
 
@@ -310,8 +313,10 @@ class Opening:
             work.append(self.parts.make(found[BOOKMARK], add_bookmark, find_bookmark))
         try:
             await self._together(work)
-        finally:  # one part that does not come right for hours must not keep the rest from being up to date
+        except BotError:  # one part that does not come right for hours must not keep the rest from being up to date
             await self._catch_up(incident_id)
+            raise
+        await self._catch_up(incident_id)
 
     async def _unasked(self, incident_id: str) -> None:
         """A question that nobody can see would let an alert lie for ever: it counts as answered with yes."""

@@ -46,8 +46,11 @@ class Staleness:
                 )
             )
             last: dict[str, tuple[str, str, str]] = {}
-            for alert, episode, incident_id, title, seen in found.all():
-                if incident_id is None:
+            marked = found.all()
+            wanted = {incident_id for _, _, incident_id, _, _ in marked if incident_id is not None}
+            live = await lifecycle.still_open(connection, sorted(wanted))
+            for alert, episode, incident_id, title, seen in marked:
+                if incident_id not in live:  # none, or over: its timeline has come to its end
                     continue
                 once = f"{episode}:{seen.isoformat()}"
                 last[incident_id] = (alert, episode, once)

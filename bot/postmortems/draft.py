@@ -57,11 +57,12 @@ async def draft(
 
 async def _tell(db: Database, incident_id: str, template: str) -> Told:
     async with db.read() as session:
+        # The events first: what is committed meanwhile is then in the rest, or missed and noticed by its length.
+        events = await timeline.whole(session, incident_id)
         incident = await session.get(Incident, incident_id)
         if incident is None:
             raise PermanentError(f"there is no incident {incident_id!r} to write a post-mortem of")
         roles = (await session.scalars(sa.select(Role).where(col(Role.incident_id) == incident_id))).all()
-        events = await timeline.whole(session, incident_id)
     facts, text = await asyncio.to_thread(_written, incident, events, roles, template)
     return Told(facts, text, len(events))
 

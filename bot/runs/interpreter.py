@@ -223,6 +223,7 @@ class Interpreter:
             if row is None:
                 run = going.run
                 row = await self.journal.started(run.id, run.round, step, position, attempt, name, kind)
+                await self.engine.still_mine()  # this process may have slept since
             outcome = await self._attempt(going, module, step, row)
             if outcome.ok:
                 state = StepState.PREVIEWED if outcome.previewed else StepState.SUCCEEDED

@@ -103,6 +103,8 @@ class Journal:
             run = await runs.find(tx.session, run_id, lock=True)
             if run.state != RunState.RUNNING or run.round != round_:
                 raise Lost(f"run {run_id} is {run.state}")
+            if await tx.session.get(RunStep, row.id) is not None:
+                raise Lost(f"attempt {attempt} at this step of run {run_id} was begun by another process")
             await _add(tx, row)
             text = f"Run {run.number}: “{name}” started" + (f" (attempt {attempt})" if attempt > 1 else "")
             await self._event(tx, run, row, "run.step_started", text, {"effect": effect})

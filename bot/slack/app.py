@@ -1,4 +1,4 @@
-"""Slack's side of the house, joined: Bolt, the socket, and the one place where their errors end."""
+"""Slack's side of the house, joined: where requests arrive, Bolt behind it, and the one place where errors end."""
 
 import json
 import logging
@@ -40,6 +40,9 @@ KINDS = {
     "message_action": "shortcut",
     "event_callback": "event",
 }
+
+# In the answer to a request that broke, with what to look for in the log.
+REFERENCE = "x-tocsin-reference"
 
 ANY = re.compile(r"[\s\S]*")
 VIEWS: dict[type, Any] = {
@@ -95,24 +98,26 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox) -> AsyncApp:
     )
 
     @app.error
-    async def failed(error: Exception, body: Mapping[str, Any], response: BoltResponse | None) -> BoltResponse | None:
+    async def failed(error: Exception, body: Mapping[str, Any]) -> BoltResponse:
         what = body.get("command") or body.get("type")
         if isinstance(error, BoltUnhandledRequestError):
             log.warning("slack.unknown", type=what)
-            text = "This bot has no use for that."
+            reference, text = "", "This bot has no use for that."
         else:
             reference = secrets.token_hex(4)
             log.error("slack.broken", reference=reference, type=what, exc_info=error)
             text = f":warning: Something went wrong in the bot. The log has it under `{reference}`."
-        if response is None:
-            return None  # acknowledged before it broke
+        # Bolt has not answered yet: what the listener acknowledged before it broke is replaced by this.
+        mark: dict[str, str | Sequence[str]] = {REFERENCE: reference} if reference else {}
+        if body.get("type") == "event_callback" and mark:
+            return BoltResponse(status=500, body="", headers=mark)  # nobody is told of an event; Slack tries again
         if body.get("type") == "view_submission":
             answer = {"response_action": "update", "view": forms.trouble("Sorry", text)}
-            return BoltResponse(status=200, body=answer)
+            return BoltResponse(status=200, body=answer, headers=mark)
         if "command" in body:
-            return BoltResponse(status=200, body=text)
+            return BoltResponse(status=200, body=text, headers=mark)
         inbox.excuse(body, text)
-        return BoltResponse(status=200, body="")
+        return BoltResponse(status=200, body="", headers=mark)
 
     async def user_changed(ack: AsyncAck, event: Mapping[str, Any]) -> None:
         inbox.people.learn(person(event["user"], chat.identity.get("team_id")))
@@ -143,7 +148,7 @@ class Edge:
         request = AsyncBoltRequest(mode="socket_mode", body=dict(envelope.payload), headers=headers)
         answer = await self._dispatch(request, "socket")
         if answer.status != 200:
-            raise PermanentError(f"Bolt answered {envelope.kind} with {answer.status}")
+            raise PermanentError(f"{envelope.type} could not be taken ({answer.status}), so it is not acknowledged")
         if not answer.body:
             return None
         if answer.headers.get("content-type", [""])[0].startswith("application/json"):
@@ -157,9 +162,12 @@ class Edge:
         return answer.status, answer.first_headers_without_set_cookie(), answer.body
 
     async def _dispatch(self, request: AsyncBoltRequest, transport: str) -> BoltResponse:
-        began = time.perf_counter()
-        answer = await self.app.async_dispatch(request)
-        self.acked(_kind(request.body), transport, time.perf_counter() - began, answer.status == 200)
+        began, good = time.perf_counter(), False
+        try:
+            answer = await self.app.async_dispatch(request)
+            good = answer.status == 200 and REFERENCE not in answer.headers
+        finally:
+            self.acked(_kind(request.body), transport, time.perf_counter() - began, good)
         return answer
 
 

@@ -258,7 +258,7 @@ class SlackChat:
                 if answer.status >= 400:
                     raise TemporaryError(f"Slack did not take the file (HTTP {answer.status})")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise TemporaryError(f"Slack did not take the file ({type(error).__name__})") from error
+            raise TemporaryError(f"Slack did not take the file ({type(error).__name__})") from None
         await self._pace.wait(channel)
         await self.call(
             self._web.files_completeUploadExternal,
@@ -363,7 +363,7 @@ class SlackChat:
                 if answer.status >= 400:
                     log.warning("reply.refused", status=answer.status)  # used up or older than 30 minutes
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise TemporaryError(f"Slack did not take the reply ({type(error).__name__})") from error
+            raise TemporaryError(f"Slack did not take the reply ({type(error).__name__})") from None
 
     # -- one call -------------------------------------------------------------------------------------------------
 

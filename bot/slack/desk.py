@@ -232,14 +232,12 @@ class Desk:
 async def give_up(tx: Tx, request_id: str, why: str) -> None:
     """A request that could not be carried out for hours is over, and the person is told."""
     reply = Reply(f":warning: What you asked for could not be done: {mentions(why, 500)}. Nothing was changed.")
-    changed = await tx.session.execute(
-        sa.update(Request)
-        .where(col(Request.id) == request_id, col(Request.state) == WAITING)
-        .values(state=REFUSED, answer=_written(reply))
-        .returning(col(Request.id))
-    )
-    if changed.scalar_one_or_none() is not None:
-        tx.enqueue(Work("answer", f"answer:{request_id}", (request_id,)))
+    request = await tx.session.get(Request, request_id, with_for_update=True)
+    if request is not None and request.state == WAITING:
+        request.state, request.answer, request.payload = REFUSED, _written(reply), _kept(request)
+        tx.session.add(request)
+        await tx.session.flush()
+        tx.enqueue(_answer(request))
 
 
 async def channels(engine: Engine, *, newest: int | None = None) -> dict[str, str]:

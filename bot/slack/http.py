@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from slack_sdk.signature import SignatureVerifier
 
 log = structlog.get_logger()
@@ -33,6 +34,8 @@ def routes(dispatch: Dispatch, signing_secret: str) -> list[web.RouteDef]:
                 body = await _body(request)
         except TimeoutError:
             return web.Response(status=408, text="the body did not arrive in time")
+        except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
+            return web.Response(status=400, text="the body ended too early")
         if body is None:
             return web.Response(status=413, text="the body is too large")
         if why := _refusal(verifier, body, request.headers):

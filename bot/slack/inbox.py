@@ -311,7 +311,7 @@ class Inbox:
         else:  # the text of an ack is shown for commands alone
             await ack()
             if not quiet:
-                self._say(payload, asked, text)
+                self._say({**payload, "trigger_id": key}, asked, text)
 
     async def _insert(self, row: Request, until: float) -> None:
         """Return when *row* is committed; those that come meanwhile share the next commit."""

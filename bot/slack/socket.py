@@ -35,7 +35,7 @@ class Envelope:
     """One request of Slack's, as it came down a connection."""
 
     id: str
-    kind: str
+    type: str
     payload: Mapping[str, Any]
     retry: int = 0
     reason: str = ""
@@ -154,6 +154,7 @@ class Sockets:
         self._one = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Mapping[str, Any] | None]] = {}
         self._made = 0
+        self._stopping = False
         self.trouble: str | None = None
 
     async def start(self) -> None:
@@ -164,6 +165,7 @@ class Sockets:
 
     async def stop(self) -> None:
         """Take nothing new, acknowledge what was taken, close."""
+        self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -198,6 +200,11 @@ class Sockets:
             try:
                 connection = await self._connect()
             except (BotError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                tries += 1
+                await self._pause(slot, tries, error)
+                continue
+            except Exception as error:
+                log.exception("slack.socket_broken", slot=slot)
                 tries += 1
                 await self._pause(slot, tries, error)
                 continue
@@ -301,6 +308,8 @@ class Sockets:
         elif kind == "disconnect":
             reason = str(found.get("reason"))
             connection.leave(reason if reason in REASONS else "other")
+        elif self._stopping:
+            return  # without an acknowledgement Slack tells the person, or tries another process
         elif (number := found.get("envelope_id")) and isinstance(found.get("payload"), dict):
             envelope = Envelope(
                 str(number),
@@ -332,4 +341,4 @@ class Sockets:
             with contextlib.suppress(ConnectionError, aiohttp.ClientError, RuntimeError):
                 await way.ws.send_str(text)
                 return
-        log.warning("slack.ack_lost", kind=envelope.kind)
+        log.warning("slack.ack_lost", type=envelope.type)

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 PATIENCE = 2.0
 # Counting years of history takes a while. When it took longer than this, the counts stand for so many times as long.
 QUICK, REST = 0.05, 20.0
+COUNTING = 120.0  # seconds after which it is given up
 
 Series = dict[tuple[str, ...], float]
 
@@ -112,6 +113,7 @@ class Stored(Collector):
     rest: float = REST
     found: dict[str, Series] = field(default_factory=dict)
     _looking: asyncio.Task[None] | None = None
+    _counting: asyncio.Task[None] | None = None
     _history: dict[str, Series] = field(default_factory=dict)
     _until: float = 0.0
 
@@ -122,19 +124,29 @@ class Stored(Collector):
         await asyncio.shield(self._looking)
 
     async def _look(self) -> None:
-        clock = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(self.patience), self.engine.db.read() as session:
                 backlog = await self._backlog(session)
-                if clock() >= self._until:
-                    begun = clock()
-                    self._history = await self._read(session)
-                    took = clock() - begun
-                    self._until = clock() + (self.rest * took if took > QUICK else 0)
-                self.found = backlog | self._history
         except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
             log.warning("metrics.database_unread", reason=type(error).__name__)
             self.found = {}
+            return
+        if (self._counting is None or self._counting.done()) and asyncio.get_running_loop().time() >= self._until:
+            self._counting = spawn(self._count(), name="metrics.count")
+        if self._counting is not None:  # a long history is counted to its end; the page has what was counted before
+            await asyncio.wait((self._counting,), timeout=self.patience)
+        self.found = backlog | self._history
+
+    async def _count(self) -> None:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            async with asyncio.timeout(COUNTING), self.engine.db.read() as session:
+                self._history = await self._read(session)
+        except (sa.exc.SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("metrics.history_unread", reason=type(error).__name__)
+        took = clock() - begun
+        self._until = clock() + (self.rest * took if took > QUICK else 0)
 
     async def _backlog(self, session: AsyncSession) -> dict[str, Series]:
         waiting: Series = {}

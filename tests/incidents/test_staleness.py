@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from bot.alerts.model import Alert, AlertRow, AlertStatus, Severity
 from bot.alerts.routing import Routes
 from bot.engine import Engine
-from bot.incidents import timeline
+from bot.incidents import lifecycle, timeline
 from bot.incidents.intake import Incoming, Intake
 from bot.incidents.model import Incident, TimelineEvent
 from bot.incidents.opening import card_of
@@ -123,3 +123,23 @@ async def test_an_incident_of_which_nothing_fires_any_more_is_offered_for_resolu
     assert [offer["silent"] for offer in once] == [2]
     assert [offer["silent"] for offer in twice] == [2, 2]
     assert closed == twice
+
+
+async def test_what_falls_silent_after_its_incident_is_over_is_not_told_there(database):
+    now = utc_now()
+    engine = Engine(database)
+    intake = Intake(engine, react, Routes, lambda: now)
+    alert = Alert(AlertStatus.FIRING, "Disk is full", "f1", "f1", severity=Severity.CRITICAL, starts_at=now)
+    await intake.accept(Incoming("c", "generic", b"{}", (alert,), now))
+    async with engine.transaction() as tx:
+        incident = (await tx.session.scalars(sa.select(Incident))).one()
+        await lifecycle.resolve(tx, react, incident, by="U1", now=now + timedelta(hours=1), note="")
+    await Staleness(engine, react).sweep((now + timedelta(days=2)).isoformat())
+    async with database.read() as session:
+        kinds = [event.kind for event in await timeline.whole(session, incident.id)]
+        states = list(await session.scalars(sa.select(AlertRow.state)))
+    await intake.stop()
+    await engine.close()
+
+    assert kinds == ["incident.opened", "incident.resolved"]
+    assert states == ["stale"]

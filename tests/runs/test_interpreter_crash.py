@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from bot.engine import Engine
+from bot.engine import Engine, Superseded
 from bot.kit.clock import utc_now
 from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.tasks import spawn
 from bot.runs import run as runs
 from bot.runs.model import RunState, StepState
 from bot.runs.step import StepResult
@@ -316,3 +317,66 @@ async def test_a_promise_that_was_overtaken_does_nothing(bench, crash):
     assert write.calls == 1
     assert (await bench.run(run_id)).state == RunState.QUEUED
     assert len(await bench.rows(run_id)) == 1
+
+
+class Taken(Engine):
+    """The engine of a process that was taken for dead while it slept."""
+
+    async def still_mine(self) -> None:
+        raise Superseded("another process does this now")
+
+
+async def test_a_process_that_wakes_up_after_a_person_has_decided_does_not_do_the_step_again(bench):
+    plugin = bench.plugin(
+        "odd", StepResult(ok=True, summary="done"), StepResult(ok=True, summary="twice"), effect="write"
+    )
+    run_id = await bench.start("steps:\n  - id: a\n    name: A\n    odd: {text: x}\n")
+    asleep, wake = asyncio.Event(), asyncio.Event()
+    sleeper = bench.interpreter()
+    sleeper.engine = Taken(bench.engine.db)
+    started = sleeper.journal.started
+
+    async def fall_asleep(*args):
+        row = await started(*args)
+        asleep.set()
+        await wake.wait()
+        return row
+
+    sleeper.journal.started = fall_asleep
+    task = spawn(sleeper.run(run_id, 1), name="test.sleeper")
+    await asleep.wait()
+    await bench.carry_out(run_id)  # another process takes over, and asks
+    await bench.answer(run_id, runs.REPEAT)
+    await bench.interpreter().run(run_id, 2)
+    wake.set()
+    await asyncio.wait({task}, timeout=5)
+
+    assert isinstance(task.exception(), Superseded)
+    assert plugin.calls == 1
+
+
+async def test_an_attempt_that_another_process_has_begun_is_left_to_it(bench):
+    go = asyncio.Event()
+
+    async def slow(_context):
+        await go.wait()
+        return StepResult(ok=True, summary="fine")
+
+    bench.plugin("odd", TemporaryError("not yet"), slow, effect="read")
+    run_id = await bench.start(
+        "steps:\n  - id: a\n    name: A\n    odd: {text: x}\n    retry: {attempts: 5, delay: 500ms}\n"
+    )
+    sleeper = bench.under_way(run_id)
+
+    async def failed_once() -> bool:
+        return [row.state for row in await bench.rows(run_id)] == ["failed"]
+
+    await bench.until(failed_once)
+    other = bench.under_way(run_id)  # took the run over while the first one waited
+    await asyncio.wait({sleeper}, timeout=5)
+    go.set()
+    await asyncio.wait({other}, timeout=5)
+
+    assert sleeper.exception() is None
+    assert other.exception() is None
+    assert (await bench.run(run_id)).state == "succeeded"

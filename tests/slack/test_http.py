@@ -117,3 +117,16 @@ async def test_a_body_is_bounded_in_size_and_time(slack):
     async with client.post("/slack/events", data=stuck(), headers=signed()) as answer:
         assert answer.status == 408
     assert came == []
+
+
+async def test_a_sender_that_hangs_up_is_no_fault_of_ours(slack, caplog):
+    client, came = slack
+    _, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"POST /slack/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    await asyncio.sleep(0.1)
+
+    assert came == []
+    assert [record for record in caplog.records if record.exc_info] == []

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.slack.socket import Envelope, Patience, Sockets
@@ -219,7 +220,7 @@ async def test_a_request_is_acknowledged_where_it_came_from_else_by_another_conn
     async def answer(envelope: Envelope):
         if envelope.payload["n"] == "slow":
             await ready.wait()
-        return {"retry": envelope.retry, "reason": envelope.reason, "kind": envelope.kind}
+        return {"retry": envelope.retry, "reason": envelope.reason, "type": envelope.type}
 
     sockets = await connect(answer)
     await slack.until(lambda: sockets.open == 2)
@@ -236,7 +237,7 @@ async def test_a_request_is_acknowledged_where_it_came_from_else_by_another_conn
     (where, quick), (elsewhere, slow) = slack.acks
     assert quick == {
         "envelope_id": "quick",
-        "payload": {"retry": 2, "reason": "timeout", "kind": "events_api"},
+        "payload": {"retry": 2, "reason": "timeout", "type": "events_api"},
     }
     assert slow["envelope_id"] == "slow"
     assert where == 2
@@ -326,3 +327,39 @@ async def test_noise_on_the_line_is_left_alone(slack, connect):
 
     assert slack.acks[0][1]["envelope_id"] == "after"
     assert sockets.open == 1
+
+
+async def test_what_comes_while_it_stops_is_left_to_others(slack, connect):
+    handled = []
+
+    async def answer(envelope: Envelope):
+        handled.append(envelope.id)
+        await asyncio.sleep(0.3)
+
+    sockets = await connect(answer, count=1)
+    ws = slack.open[0]
+    await slack.send(ws, "before")
+    await slack.until(lambda: handled)
+    stopping = asyncio.ensure_future(sockets.stop())
+    await asyncio.sleep(0.1)
+    await slack.send(ws, "after")
+    await stopping
+    await slack.until(lambda: not slack.open)
+
+    assert handled == ["before"]
+    assert [ack["envelope_id"] for _, ack in slack.acks] == ["before"]
+
+
+async def test_a_fault_nobody_foresaw_does_not_make_the_bot_deaf_for_good(slack, connect):
+    faults = [KeyError("url"), ZeroDivisionError()]
+
+    async def address():
+        if faults:
+            raise faults.pop()
+        return await slack.address()
+
+    with capture_logs() as logs:
+        sockets = await connect(count=1, address=address)
+
+    assert sockets.open == 1
+    assert [entry["event"] for entry in logs].count("slack.socket_broken") == 2
