@@ -30,9 +30,9 @@ from bot.incidents.staleness import QUIET, Staleness
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
-from bot.kit.metrics import Metrics
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
+from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
 from bot.runs import run as runs
@@ -132,6 +132,7 @@ class Bot:
             poll_seconds=self.tempo.poll_seconds,
             listen_seconds=self.tempo.listen_seconds,
             parked=self._parked,
+            metrics=self.metrics,
         )
         self.port = 0
         self._joined: _Joined | None = None

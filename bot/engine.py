@@ -39,6 +39,7 @@ from sqlmodel import Field, SQLModel
 from bot.kit.db import Database, unavailable
 from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
 from bot.kit.tasks import spawn
+from bot.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -210,6 +211,7 @@ class Engine:
         poll_seconds: float = 2.0,
         listen_seconds: float = 1.0,
         parked: Callable[[str, str, tuple[Any, ...], str], Awaitable[None]] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Make the engine; nothing runs before `start`.
 
@@ -217,7 +219,7 @@ class Engine:
         ``(workflow, id, args, reason)`` when a workflow is given up.
         """
         self.db = db
-        self.metrics = db.metrics
+        self.metrics = metrics or Metrics()
         self.lease_seconds = lease_seconds
         self.poll_seconds = poll_seconds
         self.listen_seconds = listen_seconds

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from bot.kit import sqlite as sqlite_kit
 from bot.kit.errors import UserError
-from bot.kit.metrics import Metrics
 
 # JSON that Postgres can index and compare.
 Json = sa.JSON().with_variant(JSONB(), "postgresql")
@@ -34,11 +33,40 @@ BEGIN = "BEGIN IMMEDIATE"
 PRAGMAS = ("journal_mode=WAL", "busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON")
 
 
+class Meter(Protocol):
+    """Who wants to know how long statements take."""
+
+    def stated(self, kind: str, seconds: float) -> None:
+        """A statement (read, write, commit) was answered after *seconds*."""
+        ...
+
+    def stumbled(self, kind: str) -> None:
+        """A statement failed: unavailable or refused."""
+        ...
+
+    def watch(self, name: str, ask: Callable[[], float | None]) -> None:
+        """*ask* tells a number of that name whenever it is wanted."""
+        ...
+
+
+class Unmetered:
+    """Nobody."""
+
+    def stated(self, kind: str, seconds: float) -> None:
+        """Not counted."""
+
+    def stumbled(self, kind: str) -> None:
+        """Not counted."""
+
+    def watch(self, name: str, ask: Callable[[], float | None]) -> None:
+        """Not asked."""
+
+
 class Database:
     """The engine and the few things that are written differently for SQLite and Postgres."""
 
-    def __init__(self, url: str, metrics: Metrics | None = None, *, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Accept ``sqlite:///file.db`` and ``postgresql://…``; nothing is opened yet. Time is told to *metrics*.
+    def __init__(self, url: str, meter: Meter | None = None, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Accept ``sqlite:///file.db`` and ``postgresql://…``; nothing is opened yet. Time is told to *meter*.
 
         Raises UserError on any other URL.
         """
@@ -77,8 +105,8 @@ class Database:
                 pool_timeout=10,
             )
             event.listen(self.engine.sync_engine, "connect", _not_idle(idle_seconds))
-        self.metrics = metrics or Metrics()
-        _measure(self.engine, self.metrics)
+        self._meter = meter or Unmetered()
+        _measure(self.engine, self._meter)
 
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
@@ -111,7 +139,7 @@ class Database:
                     await session.flush()
                 begun = time.perf_counter()
                 await transaction.commit()
-                self.metrics.stated("commit", time.perf_counter() - begun)
+                self._meter.stated("commit", time.perf_counter() - begun)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -181,8 +209,8 @@ def _immediate(connection: Any, _record: Any) -> None:
 _KINDS = {"SELECT": "read", "WITH": "read", "INSERT": "write", "UPDATE": "write", "DELETE": "write", "BEGIN": "begin"}
 
 
-def _measure(engine: AsyncEngine, metrics: Metrics) -> None:
-    """Tell *metrics* how long each statement took, which failed, and how many connections are at work."""
+def _measure(engine: AsyncEngine, meter: Meter) -> None:
+    """Tell *meter* how long each statement took, which failed, and how many connections are at work."""
 
     def before(_connection: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
         context.tocsin_begun = time.perf_counter()
@@ -191,17 +219,17 @@ def _measure(engine: AsyncEngine, metrics: Metrics) -> None:
         words = statement[:20].split(None, 1)
         kind = _KINDS.get(words[0].upper()) if words else None
         if kind is not None:
-            metrics.stated(kind, time.perf_counter() - context.tocsin_begun)
+            meter.stated(kind, time.perf_counter() - context.tocsin_begun)
 
     def failed(context: Any) -> None:
         error = context.sqlalchemy_exception or context.original_exception
         if isinstance(error, Exception):  # and not a cancelled wait
-            metrics.stumbled("unavailable" if unavailable(error) else "refused")
+            meter.stumbled("unavailable" if unavailable(error) else "refused")
 
     event.listen(engine.sync_engine, "before_cursor_execute", before)
     event.listen(engine.sync_engine, "after_cursor_execute", after)
     event.listen(engine.sync_engine, "handle_error", failed)
-    metrics.watch("tocsin_database_connections_in_use", lambda: _in_use(engine.sync_engine.pool))
+    meter.watch("tocsin_database_connections_in_use", lambda: _in_use(engine.sync_engine.pool))
 
 
 def _in_use(pool: Any) -> float:

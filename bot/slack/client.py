@@ -18,7 +18,7 @@ from bot.incidents.access import Person
 from bot.incidents.chat import Channel, Message, NameTaken, Upload
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.ids import derived_id
-from bot.kit.metrics import Metrics
+from bot.metrics import Metrics
 from bot.slack import ids
 from bot.slack.views.blocks import Block, cut, mentions
 

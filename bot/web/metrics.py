@@ -18,8 +18,8 @@ from sqlmodel import col
 from bot.engine import Engine
 from bot.incidents.model import OPEN, Counter, Incident, Kind, Page, Request, Sev, Status
 from bot.incidents.retention import PRUNED
-from bot.kit.metrics import KINDS, Metrics
 from bot.kit.tasks import spawn
+from bot.metrics import KINDS, Metrics
 from bot.postmortems.model import Postmortem
 from bot.runs.model import ENDED, Run, RunState, RunStep
 

@@ -26,9 +26,9 @@ from bot.catalog.config import Connection
 from bot.incidents.intake import Incoming, Intake, Packed, Receipt, pack
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError, UserError
-from bot.kit.metrics import Metrics
 from bot.kit.shelf import Shelf
 from bot.kit.text import clip, one_line
+from bot.metrics import Metrics
 
 log = structlog.get_logger()
 

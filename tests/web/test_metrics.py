@@ -16,7 +16,7 @@ from sqlalchemy import event
 from bot.engine import Engine
 from bot.kit import yaml
 from bot.kit.db import Database
-from bot.kit.metrics import WATCHED, Metrics
+from bot.metrics import WATCHED, Metrics
 from bot.settings import Settings
 from bot.web import metrics as page
 from bot.web.metrics import FAMILIES, Stored
@@ -32,10 +32,10 @@ async def serve():
     """Starts a web server with the page on a free port."""
     clients, databases = [], []
 
-    async def start(database, token=None):
+    async def start(database, token=None, metrics=None):
         databases.append(database)
-        app = web.Application()
-        app.add_routes(page.routes(database.metrics, Engine(database), token))
+        app, metrics = web.Application(), metrics or Metrics()
+        app.add_routes(page.routes(metrics, Engine(database, metrics=metrics), token))
         server = TestServer(app)
         await server.start_server()
         clients.append(TestClient(server))
@@ -49,7 +49,7 @@ async def serve():
 def everything_once() -> Metrics:
     """Every metric with a value."""
     metrics = Metrics()
-    stored = Stored(Engine(Database("sqlite:///none.db", metrics)))
+    stored = Stored(Engine(Database("sqlite:///none.db"), metrics=metrics))
     stored.found = {name: {family.labels: 1} for name, family in FAMILIES.items()}
     metrics.registry.register(stored)
     metrics.built("1.2.3", "sqlite")
@@ -173,10 +173,10 @@ def test_a_token_that_can_be_guessed_is_refused_and_not_repeated():
 
 @pytest.mark.parametrize("url", ["sqlite:///{}/empty.db", "postgresql://x@127.0.0.1:1/none?connect_timeout=1"])
 async def test_without_a_database_the_rest_is_told(serve, tmp_path, url):
-    database = Database(url.format(tmp_path))
-    database.metrics.called("auth.test", "ok", 0.1)
+    metrics = Metrics()
+    metrics.called("auth.test", "ok", 0.1)
 
-    answer = await (await serve(database)).get("/metrics")
+    answer = await (await serve(Database(url.format(tmp_path)), metrics=metrics)).get("/metrics")
     found = read(await answer.text())
 
     assert answer.status == 200

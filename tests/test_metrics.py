@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY, generate_latest
 
-from bot.kit.metrics import Metrics
+from bot.kit.db import Database
+from bot.metrics import Metrics
 
 
 def value(metrics, name, **labels):
@@ -101,8 +102,17 @@ async def test_a_loop_that_is_held_up_shows():
     assert value(metrics, "tocsin_loop_lag_seconds_sum") >= 0
 
 
-async def test_the_time_of_statements_is_told_by_their_kind(database):
-    metrics = database.metrics
+@pytest.fixture
+async def metered(database_url):
+    """A database, and the numbers it is measured with."""
+    metrics = Metrics()
+    database = Database(database_url, metrics)
+    yield database, metrics
+    await database.close()
+
+
+async def test_the_time_of_statements_is_told_by_their_kind(metered):
+    database, metrics = metered
 
     def count(kind):
         return value(metrics, "tocsin_database_statement_seconds_count", kind=kind) or 0
@@ -122,7 +132,9 @@ async def test_the_time_of_statements_is_told_by_their_kind(database):
     assert value(metrics, "tocsin_database_connections_in_use") == 0
 
 
-async def test_a_statement_that_fails_is_counted_and_nothing_is_committed(database):
+async def test_a_statement_that_fails_is_counted_and_nothing_is_committed(metered):
+    database, metrics = metered
+
     async def wrong() -> None:
         async with database.write() as session:
             await session.execute(sa.text("insert into counter (name, value) values ('x', 1)"))
@@ -134,4 +146,4 @@ async def test_a_statement_that_fails_is_counted_and_nothing_is_committed(databa
         kept = await session.scalar(sa.text("select value from counter where name = 'x'"))
 
     assert kept is None
-    assert value(database.metrics, "tocsin_database_statement_seconds_count", kind="commit") is None
+    assert value(metrics, "tocsin_database_statement_seconds_count", kind="commit") is None
