@@ -25,8 +25,10 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.opening import Opening
+from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
+from bot.incidents.telling import Telling
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -296,13 +298,11 @@ class Bot:
             prefix=general.channel_prefix,
             announce=general.announcement_channel is not None,
             invite=general.invite,
-            public_url=general.public_url,
         )
         opening = Opening(
             self.engine,
             react,
             chat,
-            self.shelves.pagers[general.pager],
             look,
             self.books.offers,
             self.clock,
@@ -312,12 +312,14 @@ class Bot:
             self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
         )
         show = Show(self.engine, react, chat, self.clock, interpreter)
-        share = Share(self.engine, react, chat, self.clock, opening.notify)
+        telling = Telling(self.engine, react, chat, self.clock)
+        paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
+        share = Share(self.engine, react, chat, self.clock, telling.notify)
         for name, workflow in (
             ("open", opening.open),
             ("refresh", opening.refresh),
-            ("notify", opening.notify),
-            ("page", opening.page),
+            ("notify", telling.notify),
+            ("page", paging.page),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),

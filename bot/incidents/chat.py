@@ -178,4 +178,3 @@ class Look:
     prefix: str = "inc"
     announce: bool = True
     invite: Sequence[str] = field(default_factory=tuple)
-    public_url: str | None = None

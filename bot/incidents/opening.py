@@ -1,10 +1,9 @@
-"""From a decision to a furnished channel: what the bot does in the chat for an incident, step by step, resumable."""
+"""From a decision to a furnished channel: what the bot makes in the chat for an incident, step by step, resumable."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,22 +19,16 @@ from bot.incidents.chat import (
     Announcement,
     Card,
     Chat,
-    Cleared,
-    Closing,
     Look,
-    Message,
     NameTaken,
-    Notice,
     Offer,
     Unfurnished,
 )
-from bot.incidents.model import Incident, Page, Part, Status, TimelineEvent
-from bot.incidents.pager import PageRequest
+from bot.incidents.model import Incident, Page, Part, Status
 from bot.incidents.parts import DONE, FAILED, Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.errors import BotError, PermanentError, TemporaryError
-from bot.kit.ids import derived_id
 from bot.kit.text import clip, one_line, slug
 
 log = structlog.get_logger()
@@ -53,8 +46,6 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
 # How often cards are drawn anew, all incidents together: what changes while one waits is drawn along with it.
 BURST, REDRAWS = 10, 5.0
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
-# What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
-KEPT = ("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
 # Which runbooks may help with an incident that has these alerts: given by app.build(), since runs lie above.
@@ -68,7 +59,6 @@ class Opening:
     engine: Engine
     react: React
     chat: Chat
-    pager: ModuleType
     look: Look
     offers: Offers
     clock: Clock
@@ -106,84 +96,6 @@ class Opening:
         self._next = turn + 1 / REDRAWS
         if turn > now:
             await asyncio.sleep(turn - now)
-
-    async def page(self, incident_id: str, number: int) -> None:
-        """Wake somebody, and write down what the pager said about it."""
-        row = derived_id("page", incident_id, number)
-        async with self.engine.db.read() as session:
-            incident = await lifecycle.find(session, incident_id)
-            if await session.get(Page, row) is not None:
-                return
-        request = PageRequest(
-            reference=incident.reference,
-            title=incident.title,
-            severity=incident.severity,
-            service=incident.service,
-            dedup_key=f"tocsin-{incident.id}",
-            url=self.look.public_url,
-        )
-        try:
-            await self.engine.still_mine()
-            result = await self.pager.page(request)
-            outcome, detail = result.outcome, result.detail
-        except PermanentError as error:
-            outcome, detail = "failed", str(error)
-        name = self.pager.__name__.rpartition(".")[2]
-        now = self.clock()
-        async with self.engine.transaction() as tx:
-            tx.session.add(
-                Page(id=row, incident_id=incident_id, number=number, pager=name, outcome=outcome, detail=detail, at=now)
-            )
-            await tx.session.flush()
-            await timeline.touch(tx.session, incident_id)
-            await timeline.record(
-                tx,
-                self.react,
-                incident_id,
-                f"page.{outcome}",
-                detail,
-                now=now,
-                actor="bot",
-                data={"pager": name, "number": number, "detail": detail},
-                once=str(number),
-            )
-
-    async def notify(self, incident_id: str, event_id: str) -> None:
-        """Tell the channel what happened."""
-        async with self.engine.db.read() as session:
-            event = await session.get(TimelineEvent, event_id)
-            incident = await lifecycle.find(session, incident_id)
-        if event is None:
-            return
-        if incident.channel is None:
-            if event.kind not in KEPT:
-                return  # the card shows what came of it
-            async with self.engine.transaction() as tx:  # `_channel` takes the same lock: one of the two tells it
-                incident = await lifecycle.find(tx.session, incident_id, lock=True)
-                if incident.channel is None:
-                    await parts.wait(tx, incident_id, _notice(event_id), event_id, now=self.clock())
-                    return
-        message = said(incident, event)
-        if message is not None:
-            await self.say(incident, _notice(event_id), message)
-
-    async def say(self, incident: Incident, name: str, message: Message) -> str | None:
-        """Post *message* once under *name*; its id, or None if the chat refuses it."""
-        channel = incident.channel
-        if channel is None:
-            return None
-        key = f"{incident.id}:{name}"
-
-        async def make() -> parts.Result:
-            return {"ts": await self.chat.post(channel, message, key=key)}
-
-        async def find() -> parts.Result | None:
-            ts = await self.chat.find_post(channel, key, since=incident.opened_at)
-            return {"ts": ts} if ts else None
-
-        part = (await self.parts.begin(incident.id, [name]))[name]
-        made = await self.parts.make(part, make, find, quiet=True)
-        return made["ts"] if made else None
 
     # -- the parts --------------------------------------------------------------------------------------------
 
@@ -461,11 +373,6 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
     )
 
 
-def _notice(event_id: str) -> str:
-    """The part that is the message about an event."""
-    return f"notice:{event_id}"
-
-
 def invited(incident: Incident, usual: Sequence[str]) -> list[str]:
     """Who is brought in. A person who declares a private incident decides alone who else hears of it."""
     if incident.declared_by is None:
@@ -496,33 +403,3 @@ def bookmark(alerts: Sequence[AlertRow]) -> tuple[str, str] | None:
         if url := link(alert.annotations.get("runbook_url")):
             return "Runbook", url
     return next((("Alert", alert.url) for alert in alerts if alert.url), None)
-
-
-def said(incident: Incident, event: TimelineEvent) -> Message | None:
-    """What the channel is told about *event*."""
-    match event.kind:
-        case "alerts.cleared":
-            return Cleared(incident) if incident.is_open else None
-        case "alerts.quiet":
-            return Cleared(incident, silent=event.data["silent"]) if incident.is_open else None
-        case "incident.resolved":
-            return Closing(incident, event.data.get("note", ""))
-        case "note.added":
-            if event.data.get("kind") == "decision":
-                return Notice(event.text)
-            return Notice(f"<@{event.actor}>: {event.text}", ":memo:") if event.actor != "bot" else None
-        case "severity.changed":
-            return Notice(f"{event.text} (<@{event.actor}>)", ":rotating_light:")
-        case "status.changed":
-            return Notice(f"{event.text} (<@{event.actor}>)", ":arrow_right:")
-        case "role.assigned":
-            return Notice(event.text, ":crown:")
-        case "incident.reopened":
-            return Notice(f"{event.text} (<@{event.actor}>)", ":leftwards_arrow_with_hook:")
-        case "page.failed" | "page.nobody":
-            return Notice(event.text, ":warning:")
-        case "page.sent":
-            return Notice(event.text, ":pager:")
-        case "work.parked":
-            return Notice(event.text, ":warning:")
-    return None

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from bot.incidents.chat import Look, Notice
 from bot.incidents.model import Incident, Part, Sev
 from bot.incidents.opening import Opening
 from bot.incidents.parts import give_up
+from bot.incidents.telling import Telling
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError
 from tests.fakes.chat import FakeChat
@@ -57,9 +57,8 @@ async def engine(database: Database):
 
 
 def workflow(engine: Engine, chat: Any, **look: Any) -> Opening:
-    pager = ModuleType("bot.pagers.none")
     return Opening(
-        engine, lambda event: [], chat, pager, Look(invite=("U2",), **look), lambda incident, alerts: [], lambda: NOW
+        engine, lambda event: [], chat, Look(invite=("U2",), **look), lambda incident, alerts: [], lambda: NOW
     )
 
 
@@ -165,10 +164,10 @@ async def test_what_was_noted_before_there_was_a_channel_is_told_in_it_once(engi
         await lifecycle.note(tx, lambda event: [], incident, "first sight", by="U1", now=NOW)
     event = next(e for e in await _timeline(engine, incident) if e.kind == "note.added")
     work = workflow(engine, chat)
-    await work.notify(incident.id, event.id)
+    await Telling(engine, lambda event: [], chat, lambda: NOW).notify(incident.id, event.id)
     assert chat.posted("C1") == []
     await work.open(incident.id)
-    await work.notify(incident.id, event.id)
+    await Telling(engine, lambda event: [], chat, lambda: NOW).notify(incident.id, event.id)
     await work.open(incident.id)
 
     notes = [posted for posted in chat.posted("C1") if isinstance(posted.message, Notice)]
@@ -187,7 +186,7 @@ async def test_a_message_that_is_gone_or_refused_ends_quietly_and_stands_on_no_c
         await timeline.touch(tx.session, incident.id)
     event = next(e for e in await _timeline(engine, incident) if e.kind == "note.added")
     await work.refresh(incident.id)
-    await work.notify(incident.id, event.id)
+    await Telling(engine, lambda event: [], chat, lambda: NOW).notify(incident.id, event.id)
 
     async with engine.db.read() as session:
         assert (await opening.card_of(session, incident.id, lambda i, a: [])).failed == []

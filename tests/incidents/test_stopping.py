@@ -3,7 +3,6 @@
 import asyncio
 import time
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,8 +36,7 @@ class Away(FakeChat):
 
 async def test_a_stop_ends_in_its_time_though_slack_answers_nothing(database: Database):
     engine, chat = Engine(database, listen_seconds=0.1, poll_seconds=60), Away()
-    pager = ModuleType("bot.pagers.none")
-    opening = Opening(engine, lambda _: [], chat, pager, Look(invite=("U2",)), lambda *_: [], lambda: NOW)
+    opening = Opening(engine, lambda _: [], chat, Look(invite=("U2",)), lambda *_: [], lambda: NOW)
     engine.workflow("open", opening.open, Retry(first=0.5, most=120.0))
     await engine.start()
     async with engine.transaction() as tx:

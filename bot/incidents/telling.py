@@ -1,0 +1,99 @@
+"""What the channel is told of what happens, each event once, and late if there was no channel yet."""
+
+from dataclasses import dataclass
+
+from bot.engine import Engine
+from bot.incidents import lifecycle, parts
+from bot.incidents.chat import Chat, Cleared, Closing, Message, Notice
+from bot.incidents.model import Incident, TimelineEvent
+from bot.incidents.parts import Parts
+from bot.incidents.timeline import React
+from bot.kit.clock import Clock
+
+# What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
+KEPT = ("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
+
+
+@dataclass
+class Telling:
+    """The workflow `notify`."""
+
+    engine: Engine
+    react: React
+    chat: Chat
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self.parts = Parts(self.engine, self.react, self.clock)
+
+    async def notify(self, incident_id: str, event_id: str) -> None:
+        """Tell the channel what happened."""
+        async with self.engine.db.read() as session:
+            event = await session.get(TimelineEvent, event_id)
+            incident = await lifecycle.find(session, incident_id)
+        if event is None:
+            return
+        if incident.channel is None:
+            if event.kind not in KEPT:
+                return  # the card shows what came of it
+            async with self.engine.transaction() as tx:  # the opening takes the same lock: one of the two tells it
+                incident = await lifecycle.find(tx.session, incident_id, lock=True)
+                if incident.channel is None:
+                    await parts.wait(tx, incident_id, _notice(event_id), event_id, now=self.clock())
+                    return
+        message = said(incident, event)
+        if message is not None:
+            await self.say(incident, _notice(event_id), message)
+
+    async def say(self, incident: Incident, name: str, message: Message) -> str | None:
+        """Post *message* once under *name*; its id, or None if the chat refuses it."""
+        channel = incident.channel
+        if channel is None:
+            return None
+        key = f"{incident.id}:{name}"
+
+        async def make() -> parts.Result:
+            return {"ts": await self.chat.post(channel, message, key=key)}
+
+        async def find() -> parts.Result | None:
+            ts = await self.chat.find_post(channel, key, since=incident.opened_at)
+            return {"ts": ts} if ts else None
+
+        part = (await self.parts.begin(incident.id, [name]))[name]
+        made = await self.parts.make(part, make, find, quiet=True)
+        return made["ts"] if made else None
+
+
+def _notice(event_id: str) -> str:
+    """The part that is the message about an event."""
+    return f"notice:{event_id}"
+
+
+def said(incident: Incident, event: TimelineEvent) -> Message | None:
+    """What the channel is told about *event*."""
+    match event.kind:
+        case "alerts.cleared":
+            return Cleared(incident) if incident.is_open else None
+        case "alerts.quiet":
+            return Cleared(incident, silent=event.data["silent"]) if incident.is_open else None
+        case "incident.resolved":
+            return Closing(incident, event.data.get("note", ""))
+        case "note.added":
+            if event.data.get("kind") == "decision":
+                return Notice(event.text)
+            return Notice(f"<@{event.actor}>: {event.text}", ":memo:") if event.actor != "bot" else None
+        case "severity.changed":
+            return Notice(f"{event.text} (<@{event.actor}>)", ":rotating_light:")
+        case "status.changed":
+            return Notice(f"{event.text} (<@{event.actor}>)", ":arrow_right:")
+        case "role.assigned":
+            return Notice(event.text, ":crown:")
+        case "incident.reopened":
+            return Notice(f"{event.text} (<@{event.actor}>)", ":leftwards_arrow_with_hook:")
+        case "page.failed" | "page.nobody":
+            return Notice(event.text, ":warning:")
+        case "page.sent":
+            return Notice(event.text, ":pager:")
+        case "work.parked":
+            return Notice(event.text, ":warning:")
+    return None
