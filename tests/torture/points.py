@@ -74,7 +74,8 @@ class Points:
 
         @event.listens_for(sa.Engine, "rollback")
         def forget(connection: sa.Connection) -> None:
-            connection.info.pop("written", None)
+            if not connection.invalidated:  # the database went away: asking would raise, in the bot's place
+                connection.info.pop("written", None)
 
         plain = sa.Connection._commit_impl
 
