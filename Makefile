@@ -12,7 +12,7 @@ help:
 	@echo "make demo    a local Slack stand-in, the bot and one open incident: click around"
 	@echo "make test    the whole suite, on SQLite and PostgreSQL"
 	@echo "make torture kills and faults on both databases, and a table of what they broke (an hour at most)"
-	@echo "make bench   how fast, how much: the bot beside bare servers; five minutes, QUICK=1 for ninety seconds"
+	@echo "make bench   how fast, how much: the bot beside bare servers; minutes, QUICK=1 for fewer"
 	@echo "make check   ruff, mypy --strict and the import contracts"
 	@echo "make venv    only build .venv"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import sqlite3
 import statistics
 import time
@@ -34,17 +35,20 @@ FAST = 1000.0  # messages a second towards Slack, where Slack's own pace would o
 class Size:
     """How much of everything: a whole run, or a quick look."""
 
-    seconds: float = 5.0  # of each run of a load
+    seconds: float = 4.0  # of each run of a load
     rounds: int = 2
     openings: int = 50
-    commands: int = 400
+    bursts: int = 4
+    commands: int = 100  # in each burst: a second of them at most, since work waits no longer than that
     idle: float = 20.0
     rows: int = 1_000_000
     looks: int = 200
     tail: float = 60.0
 
 
-QUICK = Size(seconds=2.0, rounds=1, openings=INCIDENTS, commands=150, idle=5.0, rows=100_000, looks=60, tail=15.0)
+QUICK = Size(
+    seconds=2.0, rounds=1, openings=INCIDENTS, bursts=2, commands=80, idle=5.0, rows=100_000, looks=60, tail=15.0
+)
 
 
 @dataclass
@@ -89,7 +93,8 @@ async def openings(place: Place, size: Size) -> list[Line]:
     began, cpu = time.monotonic(), bot.cpu
     accepted = await load.fire(bot.port, requests, connections=4, seconds=60)
     await place.quiet(120)
-    took = time.monotonic() - began
+    pins = [call.started for call in place.sandbox.workspace.calls if call.method == "pins.add"]
+    took = max(pins, default=math.inf) - began  # a channel's last part; redraws come later, at their own pace
     calls = Counter(call.method for call in place.sandbox.workspace.calls)
     pinned = calls["pins.add"]
     shown = f"{pinned / took:.1f}/s, {sum(calls.values()) / max(1, pinned):.1f} calls each"
@@ -181,12 +186,12 @@ async def commands(place: Place, size: Size) -> list[Line]:
     lines = []
     for connections in (1, 16):
         found = {name: Both(Load(connections)) for name in ("note", "help", "floor")}
-        for turn in range(size.rounds):
+        for turn in range(size.bursts):
             for name in ("floor", "note", "help"):
                 text = f"note turn {turn}" if name != "help" else "help"
                 requests = [
                     bodies.slash(_command(place, channel, f"{text} {n}" if name != "help" else text), SECRET)
-                    for n in range(size.commands // size.rounds)
+                    for n in range(size.commands)
                 ]
                 await _fire(place, floor if name == "floor" else bot, found[name], requests, connections, 20)
                 await place.quiet(60)
@@ -219,7 +224,7 @@ async def _sockets(place: Place, size: Size, channel: Channel) -> list[Line]:
         return replies
 
     for at_once in (1, 16):
-        left = [f"/inc note over a socket {n}" for n in range(size.commands // 2)]
+        left = [f"/inc note over a socket {n}" for n in range(size.commands)]
         replies = [reply for some in await asyncio.gather(*(say(left) for _ in range(at_once))) for reply in some]
         times, failed = [reply.ms for reply in replies], sum(not reply.ok for reply in replies)
         await place.quiet(60)
