@@ -107,8 +107,10 @@ async def test_what_was_done_is_not_done_again_after_its_history_is_gone(stage: 
     workflows = {"open", "page", "refresh", "notify", "run", "show_run", "draft"}
     assert {work.workflow for work in again} == workflows
     assert forgotten == set()
-    assert {work.id for work in again} <= done
-    assert await promised(stage) == {work.id for work in again}
+    # Of drawings that wait, one is promised for all.
+    once = {work.id for work in again if not work.merges}
+    assert once <= done
+    assert once <= await promised(stage) <= {work.id for work in again}
     after = await record(stage)
     for name, rows in before.items():
         assert after[name] == rows
