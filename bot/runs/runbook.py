@@ -20,7 +20,7 @@ from bot.kit.text import nearest
 from bot.runs import params as values
 from bot.runs.expressions import ExpressionError, Names, names, templated
 from bot.runs.params import Param
-from bot.runs.step import EXPRESSION, PROSE, SECRETS, Duration, Effect, marks, message
+from bot.runs.step import EXPRESSION, LITERAL, PROSE, SECRETS, Duration, Effect, marks, message
 
 # All that the schema knows; those without a plugin on the shelf are refused by name.
 ACTIONS = (
@@ -493,6 +493,10 @@ class _Reading:
                 inner = _Scope(scope.results, own=own)
                 for at, text in _leaves(value, (*path, key)):
                     self._expression(text, at, runbook, inner)
+            elif mark is LITERAL:
+                for at, text in _leaves(value, (*path, key)):
+                    if templated(text):
+                        self.problem(at, f"{key} is taken as it stands: no {{{{ }}}} here; give values apart from it")
             else:
                 inner = _Scope(scope.results, prose=mark is PROSE, secrets=mark is SECRETS)
                 self._texts(value, (*path, key), runbook, inner)

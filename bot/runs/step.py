@@ -1,8 +1,9 @@
 """What a type of runbook step is, what it is given and what it gives back.
 
 A step type is one file in `bot/steps/`: `Params`, `EFFECT`, `RESULT`, `run` and `preview`. Text in its parameters is
-filled in before they are checked. Three marks on a field say otherwise: `EXPRESSION` (computed by the step itself,
-not filled in), `SECRETS` (may hold `secrets.…`) and `PROSE` (for people alone, so it may quote the alert).
+filled in before they are checked. Marks on a field say otherwise: `EXPRESSION` (computed by the step itself, not
+filled in), `LITERAL` (never filled in, and refused where it holds `{{ }}`), `SECRETS` (may hold `secrets.…`) and
+`PROSE` (for people alone, so it may quote the alert).
 """
 
 import asyncio
@@ -12,12 +13,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, cast
 
 from pydantic import BaseModel, BeforeValidator, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
+from bot.catalog.targets import Reach
+from bot.incidents.pager import Pager
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError
 from bot.runs.expressions import render_value
@@ -33,11 +37,13 @@ class Mark(Enum):
     """What is special about a field of a step's parameters."""
 
     EXPRESSION = "expression"
+    LITERAL = "literal"
     SECRETS = "secrets"
     PROSE = "prose"
 
 
 EXPRESSION = Mark.EXPRESSION
+LITERAL = Mark.LITERAL
 SECRETS = Mark.SECRETS
 PROSE = Mark.PROSE
 
@@ -47,14 +53,24 @@ class Cancelled(BotError):  # noqa: N818  (an end that was asked for, not an err
 
 
 @dataclass(frozen=True)
+class File:
+    """Something to share in the incident's channel: a graph, a whole output."""
+
+    name: str
+    content: bytes
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class StepResult:
-    """How a step went. *values* are what later steps see as `steps.<id>.…`, already redacted."""
+    """How a step went. *values* are what later steps see as `steps.<id>.…`, already redacted; *files* are shared."""
 
     ok: bool
     summary: str
     output: str = ""
     values: Mapping[str, JsonValue] = field(default_factory=dict)
     truncated: int = 0
+    files: tuple[File, ...] = ()
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
@@ -67,13 +83,25 @@ def _silent(line: str) -> None:
     """Shows nothing."""
 
 
+class Room(Protocol):
+    """The incident's place in the chat, as a step sees it."""
+
+    async def post(self, text: str, *, channel: str | None, thread: bool, broadcast: bool, key: str) -> dict[str, str]:
+        """Say *text* (Slack's markup, values escaped already) in the incident's channel, or in *channel*; with
+        *thread* below the run's message. Posted once per *key*, however often it is asked for. Gives ``ts`` and
+        ``permalink``. Raises PermanentError where the bot may not speak there.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class StepContext:
     """All that a step may know and use.
 
     *values* is what expressions see; *say* takes lines for the people who watch, already redacted.
     *allow_private* lists hosts (`*.internal.example.com`) and networks (`10.0.0.0/8`) that HTTP may reach although
-    they are not public.
+    they are not public. *folder* is where the runbook's file lies, with `scripts/` and the like beside it; *scratch*
+    is a folder of this run alone, which lasts until the run ends. *room* and *pager* are missing in tests of a runbook.
     """
 
     run_id: str
@@ -90,10 +118,31 @@ class StepContext:
     started_at: datetime | None = None
     allow_private: tuple[str, ...] = ()
     resolve: Resolve = resolve_host
+    reach: Reach = field(default_factory=Reach)
+    folder: Path | None = None
+    scratch: Path | None = None
+    room: Room | None = None
+    pager: Pager | None = None
+    dry_run: bool = False
+
+    def file(self, name: str) -> Path:
+        """The file or folder *name* beside the runbook; PermanentError if it is not there or leads out of there."""
+        if self.folder is None:
+            raise PermanentError("this runbook has no folder to look for files in")
+        home = self.folder.resolve()
+        found = (home / name).resolve()
+        if not found.is_relative_to(home) or found == home:
+            raise PermanentError(f"{name!r} leads out of the folder of the runbooks")
+        if not found.exists():
+            raise PermanentError(f"there is no {name!r} in the folder of the runbooks")
+        return found
 
 
 class StepType(Protocol):
-    """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters."""
+    """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
+    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`; and
+    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand.
+    """
 
     @property
     def Params(self) -> type[BaseModel]: ...  # noqa: N802
@@ -133,7 +182,7 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
-        if marked.get(key) is EXPRESSION:
+        if marked.get(key) in (EXPRESSION, LITERAL):
             filled[key] = value
             continue
         known = {**open_values, "secrets": dict(context.secrets)} if marked.get(key) is SECRETS else open_values
