@@ -24,6 +24,7 @@ from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.postmortems import draft as drafts
 from bot.reactions import react
+from bot.runs import process
 from bot.runs import runbook as runbooks
 from bot.settings import Settings, environment
 from bot.slack import manifest as manifests
@@ -81,6 +82,7 @@ def run() -> None:
     """Run the bot until it is told to stop (SIGTERM or Ctrl-C)."""
     settings = Settings()
     log.configure(json={"auto": None, "json": True, "text": False}[settings.log])
+    process.conceal()  # the tokens in its environment are nothing for programs that runbooks start
     sys.setswitchinterval(0.0005)  # whoever waits for an answer is served by the loop, not by the engine's threads
     asyncio.run(_serve(app.build(settings, environment())))
 
