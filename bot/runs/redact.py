@@ -83,6 +83,13 @@ class Redactor:
         # No secret that we know, and none that we would recognise, is longer.
         self.margin = max(LONGEST, *map(len, forms), 0)
 
+    def knowing(self, *secrets: str) -> "Redactor":
+        """One that knows these secrets as well."""
+        more = Redactor(secrets)
+        more.forms = sorted({*self.forms, *more.forms}, key=lambda form: (-len(form), form))
+        more.margin = max(self.margin, more.margin)
+        return more
+
     def text(self, text: str) -> str:
         """*text* without secrets, escape sequences and hidden characters."""
         return self._mask(_tidy(text))
