@@ -45,6 +45,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bot/slack/views/run.py", "import bot.slack.commands.note", "Views draw, listeners listen"),
         ("bot/incidents/roles.py", "import slack_sdk", "Only the Slack edge knows Slack"),
         ("bot/runs/run.py", "import aiohttp", "What decides talks to nobody"),
+        ("bot/kit/clock.py", "import aiohttp", "What decides talks to nobody"),
+        ("bot/runs/params.py", "import bot.kit.fetch", "Only plugins fetch"),
         ("bot/incidents/parts.py", "import dbos", "Only the engine's face knows the engine"),
         ("bot/web/health.py", "import bot.settings", "Settings stop at the door"),
         ("bot/sandbox/state.py", "import bot.incidents.model", "The sandbox knows only the kit"),

@@ -79,16 +79,16 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
         # Longest first: a short form may be a part of a long one.
-        self.forms = sorted(forms, key=lambda form: (-len(form), form))
+        self.forms = sorted(forms, key=_longest_first)
         # No secret that we know, and none that we would recognise, is longer.
         self.margin = max(LONGEST, *map(len, forms), 0)
 
-    def knowing(self, *secrets: str) -> "Redactor":
-        """One that knows these secrets as well."""
-        more = Redactor(secrets)
-        more.forms = sorted({*self.forms, *more.forms}, key=lambda form: (-len(form), form))
-        more.margin = max(self.margin, more.margin)
-        return more
+    def knowing(self, *more: str) -> "Redactor":
+        """One that knows *more* secrets besides."""
+        made = Redactor(more)
+        made.forms = sorted({*made.forms, *self.forms}, key=_longest_first)
+        made.margin = max(made.margin, self.margin)
+        return made
 
     def text(self, text: str) -> str:
         """*text* without secrets, escape sequences and hidden characters."""
@@ -207,6 +207,10 @@ class Stream:
         if key >= 0 and text.find("-----END ", key, cut) < 0 and len(text) - key < _KEY_BLOCK + 200:
             return key
         return cut
+
+
+def _longest_first(form: str) -> tuple[int, str]:
+    return -len(form), form
 
 
 def _tidy(text: str) -> str:

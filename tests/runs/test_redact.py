@@ -160,3 +160,14 @@ def test_a_whole_line_is_shown_at_once():
 
     assert stream.feed("ready\nhun") == "ready\n"
     assert stream.feed("ter22\n") == f"{MASK}\n"
+
+
+def test_one_that_knows_more_hides_both_and_the_first_is_as_it_was():
+    first = Redactor(["hunter22"])
+
+    more = first.knowing("hunter22-and-more", "swordfish", "x" * 20_000)
+
+    assert more.text("hunter22-and-more hunter22 swordfish") == f"{MASK} {MASK} {MASK}"
+    assert first.text("hunter22 swordfish") == f"{MASK} swordfish"
+    assert (first.margin, more.margin) == (10_240, 40_000)
+    assert first.knowing().forms == first.forms
