@@ -398,7 +398,7 @@ class Bot:
         now = self.clock()
         if workflow == "run":
             async with self.engine.transaction() as tx:
-                run = await runs.find(tx.session, args[0], lock=True)
+                run = await runs.find_alone(tx.session, args[0])
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
                     await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
