@@ -80,8 +80,8 @@ class Interpreter:
     """The workflow `run`. What it may see of the environment is what a runbook names.
 
     *record* and *attempts* stand in for the database and the world where a runbook is tried out; without a *record*,
-    an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a run speaks in, and
-    *may* says why somebody who asked for a run may not go on with it any more.
+    an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a
+    run speaks in, and *may* says why somebody who asked for a run may not go on with it any more.
     """
 
     engine: Engine | None

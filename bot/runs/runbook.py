@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -19,6 +19,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.text import nearest
 from bot.runs import params as values
 from bot.runs.expressions import ExpressionError, Names, names, templated
+from bot.runs.model import ENDED
 from bot.runs.params import Param
 from bot.runs.step import EXPRESSION, LITERAL, PROSE, SECRETS, Duration, Effect, Mark, marks, message
 
@@ -30,6 +31,9 @@ ACTIONS = (
 DEEPEST = 3  # how deep runbooks may call each other
 # What must never reach a runbook: the bot's own keys.
 DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RUNBOOK_*", "LD_*", "DYLD_*")
+
+# What a test may say about the people who are asked by an approval.
+VOTE = ("approved", "by", "reason", "inputs", "expired", "fail")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -166,15 +170,27 @@ class Expectation(_Part):
     outputs: dict[str, Any] | None = Field(default=None, description="outputs of the run")
 
 
+class Alert(_Part):
+    """The alert that a test begins with."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    title: str = ""
+    severity: str = ""
+    url: str = ""
+
+
 class Trial(_Part):
     """One run of the runbook with mocks in the place of the world."""
 
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict, description="values of the parameters")
-    alert: dict[str, Any] = Field(default_factory=dict, description="the alert: labels, annotations")
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="values of the parameters, on top of what the alert fills in"
+    )
+    alert: Alert | None = Field(default=None, description="the alert: labels, annotations, title, severity, url")
     dry_run: StrictBool = False
     mock: dict[str, Any] = Field(
-        default_factory=dict, description="by step id: a result, {fail: why}, or a list of both"
+        default_factory=dict, description="by step id: a result, {fail: why}, or a list of both, one an attempt"
     )
     expect: Expectation
 
@@ -230,6 +246,21 @@ class Problem:
         return f"{self.file}:{self.line}: {self.message}"
 
 
+@dataclass(frozen=True)
+class Written:
+    """A runbook, and where each part of it stands in its file. *calls* are the places at which it uses what a runbook
+    that it calls gives: the place, the step's id, and the name.
+    """
+
+    runbook: Runbook
+    document: yaml.Document
+    calls: Sequence[tuple[Path_, str, str]] = ()
+
+    def problem(self, path: Path_, told: str) -> Problem:
+        """Something that is wrong at *path*."""
+        return Problem(self.document.name, self.document.line(path), told)
+
+
 class LintError(UserError):
     """Everything that is wrong with a runbook."""
 
@@ -240,6 +271,11 @@ class LintError(UserError):
 
 def load(text: str, name: str, steps: Shelf) -> Runbook:
     """The runbook in *text*, a file called *name*; a LintError with all that is wrong otherwise."""
+    return read(text, name, steps).runbook
+
+
+def read(text: str, name: str, steps: Shelf) -> Written:
+    """The same, with the lines of its parts."""
     try:
         document = yaml.load(text, name)
     except yaml.YamlError as error:
@@ -248,28 +284,81 @@ def load(text: str, name: str, steps: Shelf) -> Runbook:
     runbook = reading.read(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
     if runbook is None or reading.problems:
         raise LintError(reading.problems)
-    return runbook
+    return Written(runbook, document, reading.called)
 
 
 def load_folder(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
     """The good runbooks of a folder, by id, and what is wrong with the others."""
-    good: dict[str, Runbook] = {}
+    good, problems = read_folder(path, steps)
+    return [one.runbook for one in good.values()], problems
+
+
+def read_folder(path: Path, steps: Shelf) -> tuple[dict[str, Written], list[Problem]]:
+    """The same, by id and with the lines of their parts."""
+    good: dict[str, Written] = {}
     problems: list[Problem] = []
     files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml")) if path.is_dir() else []
     for file in files:
         try:
-            runbook = _load_file(file, steps)
+            found = read_file(file, steps)
         except LintError as error:
             problems += error.problems
             continue
-        if runbook.id in good:
-            problems.append(Problem(file.name, 1, f"there is another runbook with the id {runbook.id!r}"))
-        good.setdefault(runbook.id, runbook)
-    for runbook in list(good.values()):
-        if told := unusable(runbook, good):
-            problems.append(Problem(f"{runbook.id}.yaml", 1, told))
-            del good[runbook.id]
-    return list(good.values()), problems
+        if found.runbook.id in good:
+            problems.append(found.problem(("id",), f"there is another runbook with the id {found.runbook.id!r}"))
+        good.setdefault(found.runbook.id, found)
+    for found in list(good.values()):
+        if wrong := between(found, {name: one.runbook for name, one in good.items()}):
+            problems += wrong
+            del good[found.runbook.id]
+    return good, problems
+
+
+def between(found: Written, there: Mapping[str, Runbook]) -> list[Problem]:
+    """What is wrong with a runbook because of those that it calls."""
+    book = found.runbook
+    calling = [(i, step, str(step.action.get("use"))) for i, step in enumerate(book.steps) if step.type == "runbook"]
+    for i, step, _ in calling:
+        if told := unusable(book.model_copy(update={"steps": [step]}), there):
+            return [found.problem(("steps", i, "runbook", "use"), told)]
+    if told := unusable(book, there):
+        return [found.problem((), told)]
+    problems = [
+        problem for i, step, name in calling for problem in _called_with(found, ("steps", i), step, there[name])
+    ]
+    called = {step.id: there[name] for _, step, name in calling if step.id}
+    for path, step_id, output in found.calls:
+        other = called.get(step_id)
+        if other is not None and output not in (*other.outputs, "ok", "state"):
+            listed = ", ".join(sorted(other.outputs)) or "none"
+            told = f"the runbook {other.id} gives no {output}{_meant(output, other.outputs)}; its outputs: {listed}"
+            problems.append(found.problem(path, told))
+    for i, trial in enumerate(book.tests):
+        for name in trial.mock:
+            head, slash, rest = name.partition("/")
+            if slash and "/" not in rest and head in called and rest not in (known := steps_by_id(called[head])):
+                told = f"mock: the runbook {called[head].id} has no step {rest!r}{_meant(rest, known)}"
+                problems.append(found.problem(("tests", i, "mock", name), told))
+    return problems
+
+
+def _called_with(found: Written, path: Path_, step: Step, other: Runbook) -> Iterator[Problem]:
+    """What is wrong with the parameters that *other* is called with, as far as they are written out."""
+    given = step.action.get("params") or {}
+    if not other.enabled:
+        yield found.problem((*path, "runbook", "use"), f"the runbook {other.id} is switched off (enabled: false)")
+    try:
+        values.check(other, given)
+    except values.ParamErrors as error:
+        for name, told in error.errors.items():
+            if not templated(given.get(name)):
+                place = (*path, "runbook", "params", name)
+                yield found.problem(
+                    place,
+                    f"the runbook {other.id} is called with {name}, which {told}"
+                    if name in given
+                    else f"the runbook {other.id} needs the parameter {name}",
+                )
 
 
 def unusable(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
@@ -312,14 +401,44 @@ def used(runbook: Runbook, there: Mapping[str, "Runbook"]) -> dict[str, "Runbook
 
 
 def lint(path: Path, steps: Shelf) -> list[Problem]:
-    """All that is wrong with a file, or with the files of a folder."""
+    """All that is wrong with a file, or with the files of a folder. A file may call those that lie beside it."""
     if path.is_dir():
         return load_folder(path, steps)[1]
     try:
-        _load_file(path, steps)
+        found = read_file(path, steps)
     except LintError as error:
         return error.problems
-    return []
+    return between(found, beside(path, found.runbook, steps)) if calls(found.runbook) else []
+
+
+def beside(file: Path, runbook: Runbook, steps: Shelf) -> dict[str, Runbook]:
+    """The good runbooks of the folder in which *file* lies, *runbook* among them."""
+    there = {one.id: one for one in load_folder(file.parent, steps)[0]} if calls(runbook) else {}
+    return {**there, runbook.id: runbook}
+
+
+def steps_by_id(runbook: Runbook) -> dict[str, Step]:
+    """Every step of a runbook that has an id, those below others too."""
+    found: dict[str, Step] = {}
+    todo = [*runbook.steps, *runbook.on_failure, *runbook.always]
+    while todo:
+        step = todo.pop()
+        if step.id is not None:
+            found[step.id] = step
+        todo += [*(step.on_failure or ()), *(step.rollback or ()), *([step.check] if step.check else ())]
+    return found
+
+
+def started_with(runbook: Runbook, trial: Trial) -> dict[str, Any]:
+    """The values that a test starts its run with; ParamErrors where they are not fit for it."""
+    return values.check(runbook, {**prefilled(runbook, trial.alert or Alert()), **trial.params})
+
+
+def prefilled(runbook: Runbook, alert: Alert) -> dict[str, Any]:
+    """What the form of a runbook would start with, for an incident that began with *alert*."""
+    service = alert.labels.get("service", "")
+    incident = {"reference": "INC-1", "title": alert.title or runbook.name, "severity": "SEV3", "service": service}
+    return values.prefill(runbook, alert.model_dump(), incident)
 
 
 def offers(runbook: Runbook, labels: Mapping[str, str], service: str | None, severity: str | None) -> int:
@@ -336,14 +455,15 @@ def _score(match: Match, labels: Mapping[str, str], service: str, severity: str)
     return len(asked) if all(asked) else 0
 
 
-def _load_file(file: Path, steps: Shelf) -> Runbook:
+def read_file(file: Path, steps: Shelf) -> Written:
+    """The runbook in *file*; a LintError otherwise."""
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
         raise LintError([Problem(file.name, 1, f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise LintError([Problem(file.name, 1, "is not UTF-8 text")]) from None
-    return load(text, file.name, steps)
+    return read(text, file.name, steps)
 
 
 @dataclass(frozen=True)
@@ -364,6 +484,7 @@ class _Reading:
         self.steps = steps
         self.problems: list[Problem] = []
         self.ids: set[str] = set()
+        self.called: list[tuple[Path_, str, str]] = []
         self.data: dict[str, Any] = {}
 
     def problem(self, path: Path_, told: str) -> None:
@@ -483,6 +604,7 @@ class _Reading:
         self._check_block(runbook.always, ("always",), runbook, after)
         for name, expression in runbook.outputs.items():
             self._expression(expression, ("outputs", name), runbook, _Scope(known))
+        self._check_tests(runbook)
 
     def _check_steps(self, runbook: Runbook, known: Known) -> str | None:
         """The steps, and the first of them that changes something before anybody was asked."""
@@ -685,6 +807,94 @@ class _Reading:
             inner = _Scope(scope.results, own=scope.own, prose=mark is PROSE, secrets=mark is SECRETS)
             self._texts(value, (*path, key), runbook, inner)
 
+    # Tests.
+
+    def _check_tests(self, runbook: Runbook) -> None:
+        ids = steps_by_id(runbook)
+        fit = not self.problems  # of a runbook with faults, nobody knows which values it takes
+        named: set[str] = set()
+        for i, trial in enumerate(runbook.tests):
+            path: Path_ = ("tests", i)
+            if trial.name in named:
+                self.problem((*path, "name"), f"two tests are called {trial.name!r}")
+            named.add(trial.name)
+            for name, answer in trial.mock.items():
+                self._check_mock(name, answer, (*path, "mock", name), ids)
+            self._check_expectation(trial.expect, (*path, "expect"), runbook, ids)
+            if fit:
+                self._check_given(trial, path, runbook)
+
+    def _check_given(self, trial: Trial, path: Path_, runbook: Runbook) -> None:
+        try:
+            started_with(runbook, trial)
+        except values.ParamErrors as error:
+            for name, told in error.errors.items():
+                self.problem((*path, "params", name), f"params: {name} {told}")
+
+    def _check_mock(self, name: str, answer: Any, path: Path_, ids: Mapping[str, Step]) -> None:
+        head, slash, _ = name.partition("/")
+        step = ids.get(head)
+        if step is None:
+            told = f"mock: there is no step with the id {head!r}{_meant(head, ids)}"
+            self.problem(path, told)
+            return
+        if slash:
+            if step.type != "runbook":
+                self.problem(path, f"mock: {head} calls no other runbook, so nothing of it is called {name}")
+            return
+        several = isinstance(answer, list)
+        for i, one in enumerate(answer if several else [answer]):
+            at = (*path, i) if several else path
+            if not isinstance(one, dict):
+                self.problem(
+                    at, "a mock is what the step gives, such as {value: 3}, or {fail: why}, or a list of these"
+                )
+            elif step.type in self.steps:
+                self._check_answer(one, at, step)
+        if several and not answer:
+            self.problem(path, "a mock must not be empty")
+
+    def _check_answer(self, answer: Mapping[str, Any], path: Path_, step: Step) -> None:
+        if "fail" in answer and not (isinstance(answer["fail"], str) and answer["fail"]):
+            self.problem((*path, "fail"), "fail must be text: why it fails")
+        if step.type == "approval":
+            for key in answer:
+                if key not in VOTE:
+                    told = f"the people who are asked give no {key}{_meant(key, VOTE)}; known is {', '.join(VOTE)}"
+                    self.problem((*path, key), told)
+        elif (gives := self._given(step, self._results(step))) is not None:
+            one = self._given(step.model_copy(update={"foreach": None}), self._results(step)) or gives
+            known = sorted(one - {"ok", "state"})
+            for key in answer:
+                if key not in (*known, "fail"):
+                    told = (
+                        f"{step.type} gives no {key}{_meant(key, known)}; a mock may say {', '.join((*known, 'fail'))}"
+                    )
+                    self.problem((*path, key), told)
+
+    def _check_expectation(self, expect: Expectation, path: Path_, runbook: Runbook, ids: Mapping[str, Step]) -> None:
+        said = {field: value for field, value in expect if value is not None}
+        if not said:
+            self.problem(path, "expects nothing; say at least state: succeeded")
+        if expect.state is not None and expect.state not in ENDED:
+            told = (
+                f"state: {expect.state!r} is no end of a run{_meant(expect.state, ENDED)}; they are {', '.join(ENDED)}"
+            )
+            self.problem((*path, "state"), told)
+        for field in ("ran", "skipped", "rolled_back", "failed"):
+            listed = [said[field]] if isinstance(said.get(field), str) else said.get(field, [])
+            for i, name in enumerate(listed):
+                at = (*path, field, i) if field != "failed" else (*path, field)
+                step = ids.get(name.partition("/")[0])
+                if step is None:
+                    self.problem(at, f"{field}: there is no step with the id {name!r}{_meant(name, ids)}")
+                elif field == "rolled_back" and "/" not in name and not step.rollback:
+                    self.problem(at, f"rolled_back: {name} does not say how it is taken back (rollback)")
+        for name in expect.outputs or {}:
+            if name not in runbook.outputs:
+                told = f"outputs: the runbook gives no {name}{_meant(name, runbook.outputs)}"
+                self.problem((*path, "outputs", name), told)
+
     # Expressions, and what they refer to.
 
     def _texts(self, value: Any, path: Path_, runbook: Runbook, scope: _Scope) -> None:
@@ -709,6 +919,8 @@ class _Reading:
         for name in sorted(found):
             if name[0] not in scope.own and (told := _wrong(name, runbook, scope)):
                 self.problem(path, told)
+            elif name[0] == "steps" and len(name) > 2 and scope.results.get(name[1]) is None:
+                self.called.append((path, name[1], name[2]))
 
 
 def _wrong(name: tuple[str, ...], runbook: Runbook, scope: _Scope) -> str | None:

@@ -303,7 +303,7 @@ def test_one_bad_file_does_not_take_the_others_along(shelf, tmp_path):
     good, bad = load_folder(tmp_path, shelf)
 
     assert [runbook.id for runbook in good] == ["demo"]
-    assert [(problem.file, problem.line) for problem in bad] == [("bad.yaml", 1), ("demo.yml", 1)]
+    assert [(problem.file, problem.line) for problem in bad] == [("bad.yaml", 1), ("demo.yml", 2)]
     assert lint(tmp_path, shelf) == bad
     assert lint(tmp_path / "bad.yaml", shelf) == [Problem("bad.yaml", 1, "is not UTF-8 text")]
     assert lint(tmp_path / "none.yaml", shelf)[0].message.startswith("cannot be read")
