@@ -38,6 +38,7 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
         run_id=context.derived("run"),
         dry_run=values.get("mode") == "dry_run",
         uses=used(runbook, context.books.runbooks),
+        commit=context.books.commit,
     )
     return Reply(f"Run {run.number} of {runbook.name} starts now.")
 
