@@ -1,7 +1,7 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +37,9 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
+from bot.runs import access as run_access
 from bot.runs import run as runs
+from bot.runs.access import May
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import ENDED, RunState
@@ -48,6 +50,7 @@ from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
+from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
@@ -224,6 +227,7 @@ class Bot:
             await joined.people.refresh()  # whoever is not known yet is asked for one by one
         except BotError as error:
             log.warning("people.not_refreshed", reason=str(error))
+        await joined.refresh_groups()
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
@@ -290,7 +294,8 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
-        desk = Desk(self.engine, react, chat, people, self.clock)
+        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
+        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of)
         inbox = Inbox(
             self.engine,
             chat,
@@ -319,6 +324,7 @@ class Bot:
         interpreter = Interpreter(
             self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
         )
+        interpreter.may = May(self.engine, people.find, groups.of).refusal
         show = Show(self.engine, react, chat, self.clock, interpreter)
         telling = Telling(self.engine, react, chat, self.clock)
         paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
@@ -362,6 +368,12 @@ class Bot:
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
 
+        async def refresh_groups() -> None:
+            await groups.refresh()
+            named = [name for book in self.books.runbooks.values() for name in run_access.named(book)]
+            if unknown := groups.unknown(named):
+                log.warning("groups.unknown", names=unknown, hint="runbooks name them, and they let nobody in")
+
         async def sweep_alerts() -> None:
             now = self.clock()
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
@@ -378,13 +390,14 @@ class Bot:
             {
                 "people.refresh": people.refresh,
                 "channels.refresh": refresh_channels,
+                "groups.refresh": refresh_groups,
                 "runbooks.reread": self.reread,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
             },
             {"alerts.sweep": self.tempo.sweep_seconds},
         )
-        return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -437,6 +450,7 @@ class _Joined:
     session: aiohttp.ClientSession
     chat: SlackChat
     people: People
+    refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
     intake: Intake
     sockets: Sockets | None
