@@ -19,7 +19,9 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
+from bot.catalog import targets
 from bot.catalog.config import Config
+from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
@@ -39,6 +41,7 @@ from bot.postmortems.share import Share
 from bot.reactions import react
 from bot.runs import access as run_access
 from bot.runs import run as runs
+from bot.runs import scratch
 from bot.runs.access import May
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
@@ -126,7 +129,7 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -322,7 +325,15 @@ class Bot:
             opened=inbox.channels.__setitem__,
         )
         interpreter = Interpreter(
-            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
+            self.engine,
+            react,
+            self.shelves.steps,
+            self.clock,
+            self.environment,
+            general.private_networks,
+            reach=self.reach,
+            folder=self.books.folder,
+            home=self.settings.scratch or scratch.default(),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         show = Show(self.engine, react, chat, self.clock, interpreter)
@@ -490,10 +501,10 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in places if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes]:
+def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes = Config(), Routes()
+    config, routes, reach = Config(), Routes(), Reach()
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -502,10 +513,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         routes = routing.load(folder / "routes.yaml")
     except UserError as error:
         problems.append(str(error))
+    try:
+        reach = targets.load(folder, environment)
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes
+    return config, routes, reach
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:
