@@ -174,12 +174,12 @@ class Interpreter:
         known = {
             **going.base,
             "params": given,
-            "vars": runbook.vars,
             "env": {name: self.environment.get(name, "") for name in runbook.env},
             "runbook": about,
             "failure": NOTHING_FAILED,
             "steps": {},
         }
+        known["vars"] = render_value(runbook.vars, known)
         return Scope(runbook, known, secrets, hidden, prefix, depth)
 
     async def _secret(self, name: str) -> str:

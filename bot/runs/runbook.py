@@ -592,8 +592,9 @@ class _Reading:
                 if any(fnmatchcase(variable.upper(), denied) for denied in DENIED):
                     self.problem((field, i), f"{variable} belongs to the bot; no runbook may name it")
         basis = _Scope({})
+        alone = runbook.model_copy(update={"vars": {}})
         for name, value in runbook.vars.items():
-            self._texts(value, ("vars", name), runbook, basis)
+            self._texts(value, ("vars", name), alone, basis)
         self._text(runbook.concurrency.key, ("concurrency", "key"), runbook, basis)
         known: Known = {}
         writes = self._check_steps(runbook, known)

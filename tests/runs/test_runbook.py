@@ -115,6 +115,7 @@ def test_every_problem_of_a_file_is_told_with_its_line(shelf):
         ),
         ("params: {a: {choices_from: {http: {url: 'https://a.example'}, value: json}}}", "only for choice"),
         ("vars: {a: '{{ alert.labels.x }}'}", "text from outside"),
+        ("vars: {a: x, b: '{{ vars.a }}'}", "vars.a is not declared"),
         ("concurrency: {key: '{{ alert.labels.x }}'}", "text from outside"),
         ("outputs: {a: steps.nope.x}", "steps.nope is not a step before this one"),
         ("timeout: soon", "is not a duration"),
