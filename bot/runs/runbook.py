@@ -32,12 +32,15 @@ DEEPEST = 3  # how deep runbooks may call each other
 # What must never reach a runbook: the bot's own keys.
 DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RUNBOOK_*", "LD_*", "DYLD_*")
 
+# What a step is given by the loader; no file may say it.
+GIVEN = ("key", "type", "action", "check")
 # What a test may say about the people who are asked by an approval.
 VOTE = ("approved", "by", "reason", "inputs", "expired", "fail")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Count = Annotated[int, Field(strict=True)]
+Tries = Annotated[int, Field(ge=1, le=20)]
 Path_ = tuple[str | int, ...]
 # Earlier steps and the names of their results, where they are known.
 Known = dict[str, frozenset[str] | None]
@@ -67,27 +70,29 @@ class Offer(_Part):
 class Access(_Part):
     """Who may run it and who may approve."""
 
-    run: list[str] = ["@responders"]
-    approve: list[str] | None = None
-    channels: Literal["incident", "any"] = "incident"
+    run: list[str] = Field(default=["@responders"], description="who may start it: @responders, @commander, @team, ids")
+    approve: list[str] | None = Field(default=None, description="who may answer its approvals")
+    channels: Literal["incident", "any"] = Field(default="incident", description="where it may be started")
 
 
 class Concurrency(_Part):
     """What must not run twice at the same time."""
 
-    key: str = "{{ runbook.id }}"
-    limit: Annotated[Count, Field(ge=1)] = 1
-    on_conflict: Literal["reject", "queue", "cancel_running"] = "reject"
+    key: str = Field(default="{{ runbook.id }}", description="runs with the same key exclude each other")
+    limit: Annotated[Count, Field(ge=1)] = Field(default=1, description="how many with the same key may be at work")
+    on_conflict: Literal["reject", "queue", "cancel_running"] = Field(
+        default="reject", description="what becomes of one too many: refused, held until it is its turn, or let in"
+    )
 
 
 class Retry(_Part):
     """How often a step is tried in all, and how long to wait in between."""
 
-    attempts: Annotated[Count, Field(ge=1, le=20)] = 3
-    delay: Duration = timedelta(seconds=2)
-    backoff: Literal["constant", "exponential"] = "exponential"
-    max_delay: Duration = timedelta(minutes=1)
-    jitter: StrictBool = True
+    attempts: Annotated[Count, Field(ge=1, le=20)] = Field(default=3, description="attempts in all")
+    delay: Duration = Field(default=timedelta(seconds=2), description="wait before the second attempt")
+    backoff: Literal["constant", "exponential"] = Field(default="exponential", description="how the waits grow")
+    max_delay: Duration = Field(default=timedelta(minutes=1), description="longest wait between two attempts")
+    jitter: StrictBool = Field(default=True, description="wait a little less by chance, so that not all come at once")
     when: str | None = Field(default=None, description="try again only while true; sees error, status, exit_code")
 
 
@@ -102,22 +107,28 @@ class Step(_Part):
     type: str = Field(description="the one action key it has in the file")
     action: dict[str, Any] = Field(description="what stands under that key, not filled in yet")
 
-    id: Name | None = None
-    name: str | None = None
-    when: str | None = None
-    effect: Effect | None = None
-    foreach: str | None = None
-    parallel: Annotated[Count, Field(ge=1, le=20)] = 1
-    stop_on_error: StrictBool = True
-    timeout: Duration | None = None
-    retry: Annotated[Retry | None, BeforeValidator(_retry)] = None
-    continue_on_error: StrictBool = False
-    outputs: dict[Name, str] = {}
-    attach: StrictBool = False
-    show: Literal["auto", "output", "quiet"] = "auto"
-    on_failure: "list[Step] | None" = None
-    rollback: "list[Step] | None" = None
-    dry_run: "Literal['run', 'skip'] | Step | None" = None
+    id: Name | None = Field(default=None, description="later steps see steps.ID.…; tests name it by this")
+    name: str | None = Field(default=None, description="for people; may hold {{ … }}")
+    when: str | None = Field(default=None, description="expression: the step is skipped unless it is true")
+    effect: Effect | None = Field(default=None, description="what it does to the world; else from its type")
+    foreach: str | None = Field(
+        default=None, description="expression: a list; the step once for each, as item and index"
+    )
+    parallel: Annotated[Count, Field(ge=1, le=20)] = Field(default=1, description="how many of foreach side by side")
+    stop_on_error: StrictBool = Field(default=True, description="begin no more of foreach after one that failed")
+    timeout: Duration | None = Field(default=None, description="longest time of one attempt")
+    retry: Annotated[Retry | None, BeforeValidator(_retry, json_schema_input_type=Tries | Retry | None)] = Field(
+        default=None, description="how often to try in all, and how long to wait in between"
+    )
+    continue_on_error: StrictBool = Field(default=False, description="go on although it failed")
+    outputs: dict[Name, str] = Field(default={}, description="names for expressions on what the step gives")
+    attach: StrictBool = Field(default=False, description="share its whole output as a file")
+    show: Literal["auto", "output", "quiet"] = Field(default="auto", description="how much of it people are shown")
+    on_failure: "list[Step] | None" = Field(default=None, description="steps to carry out when it has failed")
+    rollback: "list[Step] | None" = Field(default=None, description="steps that take it back when the run fails")
+    dry_run: "Literal['run', 'skip'] | Step | None" = Field(
+        default=None, description="in a dry run: run it although, never run it, or another step that only reads"
+    )
     check: "Step | None" = Field(default=None, description="the step below this one that it looks with; by the loader")
 
     @property
@@ -161,7 +172,9 @@ class Schedule(_Part):
 class Expectation(_Part):
     """What a test says about a run that was played with mocks."""
 
-    state: str | None = Field(default=None, description="state of the run at its end")
+    state: str | None = Field(
+        default=None, description="state of the run at its end", json_schema_extra={"enum": list(ENDED)}
+    )
     ran: list[str] | None = Field(default=None, description="ids of the steps that ran, in order")
     skipped: list[str] | None = Field(default=None, description="ids of the steps that were not needed")
     rolled_back: list[str] | None = Field(default=None, description="ids of the steps taken back, in order")
@@ -183,16 +196,16 @@ class Alert(_Part):
 class Trial(_Part):
     """One run of the runbook with mocks in the place of the world."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="what it shows")
     params: dict[str, Any] = Field(
         default_factory=dict, description="values of the parameters, on top of what the alert fills in"
     )
     alert: Alert | None = Field(default=None, description="the alert: labels, annotations, title, severity, url")
-    dry_run: StrictBool = False
+    dry_run: StrictBool = Field(default=False, description="as a dry run")
     mock: dict[str, Any] = Field(
         default_factory=dict, description="by step id: a result, {fail: why}, or a list of both, one an attempt"
     )
-    expect: Expectation
+    expect: Expectation = Field(description="what must come of it")
 
 
 class Runbook(_Part):
@@ -200,29 +213,33 @@ class Runbook(_Part):
 
     sha256: str = Field(description="of the file's text; given by the loader")
 
-    version: Annotated[Count, Field(ge=1, le=1)]
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,59}$")]
-    name: Annotated[str, Field(min_length=1, max_length=75)]
-    description: str = ""
-    owner: str
-    risk: Literal["low", "medium", "high"] = "medium"
-    tags: list[str] = []
-    docs: str | None = None
-    enabled: StrictBool = True
-    offer: list[Offer] = []
-    schedule: Annotated[Schedule | None, BeforeValidator(_schedule)] = None
-    params: dict[Name, Parameter] = {}
-    access: Access = Access()
-    concurrency: Concurrency = Concurrency()
-    timeout: Duration = timedelta(minutes=15)
-    secrets: list[Variable] = []
-    env: list[Variable] = []
-    vars: dict[Name, Any] = {}
-    steps: Annotated[list[Step], Field(min_length=1, max_length=100)]
-    on_failure: list[Step] = []
-    always: list[Step] = []
-    outputs: dict[Name, str] = {}
-    tests: list[Trial] = []
+    version: Annotated[Count, Field(ge=1, le=1)] = Field(description="of this format: 1")
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,59}$")] = Field(description="the file's name")
+    name: Annotated[str, Field(min_length=1, max_length=75)] = Field(description="on the button")
+    description: str = Field(default="", description="in the form: what it does and when to use it")
+    owner: str = Field(description="the team that answers for it")
+    risk: Literal["low", "medium", "high"] = Field(default="medium", description="the colour of the button, and more")
+    tags: list[str] = Field(default=[], description="words to find it by")
+    docs: str | None = Field(default=None, description="address of a page with more about it")
+    enabled: StrictBool = Field(default=True, description="false: read and checked, but not used")
+    offer: list[Offer] = Field(default=[], description="on which alerts it is offered, or starts by itself")
+    schedule: Annotated[Schedule | None, BeforeValidator(_schedule, json_schema_input_type=str | Schedule | None)] = (
+        Field(default=None, description="when it runs by the clock: five fields of cron, or more than that")
+    )
+    params: dict[Name, Parameter] = Field(default={}, description="what its form asks for")
+    access: Access = Field(default=Access(), description="who may run it and who may approve")
+    concurrency: Concurrency = Field(default=Concurrency(), description="what must not run twice at the same time")
+    timeout: Duration = Field(
+        default=timedelta(minutes=15), description="longest time of a run, without waiting for people"
+    )
+    secrets: list[Variable] = Field(default=[], description="secrets it uses, by name; never the secrets themselves")
+    env: list[Variable] = Field(default=[], description="environment variables of the bot that it may see")
+    vars: dict[Name, Any] = Field(default={}, description="constants, which may be made of parameters")
+    steps: Annotated[list[Step], Field(min_length=1, max_length=100)] = Field(description="what is done, in order")
+    on_failure: list[Step] = Field(default=[], description="steps for when the run has failed, after the rollback")
+    always: list[Step] = Field(default=[], description="steps that are carried out at the end in any case")
+    outputs: dict[Name, str] = Field(default={}, description="expressions that are shown with the result")
+    tests: list[Trial] = Field(default=[], description="runs with mocks, for `tocsin runbooks test`")
 
     def as_json(self) -> dict[str, Any]:
         """Plain data from which `from_json` makes the same runbook; a run keeps this."""
@@ -521,7 +538,7 @@ class _Reading:
             return raw
         actions = [key for key in raw if key in ACTIONS or key in self.steps]
         rest = {key: value for key, value in raw.items() if key not in actions}
-        for key in ("key", "type", "action", "check"):
+        for key in GIVEN:
             if key in rest:
                 self.problem((*path, key), f"unknown key {key!r}; a step has one action key such as exec or note")
                 del rest[key]
@@ -996,7 +1013,7 @@ def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
         return []
     known = [info.alias or name for name, info in here.model_fields.items()]
     if here is Step:
-        return [*(name for name in known if name not in ("key", "type", "action", "check")), *ACTIONS]
+        return [*(name for name in known if name not in GIVEN), *ACTIONS]
     return [name for name in known if name != "sha256"] if here is Runbook else known
 
 
