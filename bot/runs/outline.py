@@ -1,19 +1,13 @@
 """What the steps of a runbook would be: everything filled in that is known before it is started."""
 
-import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from bot.kit.errors import PermanentError
 from bot.kit.shelf import Shelf
-from bot.runs.expressions import render_value, templated
+from bot.runs.expressions import Unknown, fill
 from bot.runs.runbook import Alert, Runbook, Step
 from bot.runs.step import EXPRESSION, LITERAL, marks
 
-# How a value that is not known yet is marked.
-OPEN, CLOSE = "‹", "›"
-_HOLE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _FIELDS = ("when", "foreach", "parallel", "retry", "timeout", "continue_on_error", "outputs")
 
 
@@ -38,10 +32,9 @@ def outline(runbook: Runbook, params: Mapping[str, Any], alert: Alert | None, st
 
 def _known(runbook: Runbook, params: Mapping[str, Any], alert: Alert | None) -> dict[str, Any]:
     about = {"id": runbook.id, "name": runbook.name, "owner": runbook.owner, "risk": runbook.risk}
-    named = {name: f"{OPEN}params.{name}{CLOSE}" for name, one in runbook.params.items() if one.type == "secret"}
+    hidden = Unknown("only a run may know it")
+    named = {name: hidden for name, one in runbook.params.items() if one.type == "secret"}
     known: dict[str, Any] = {"params": {**params, **named}, "runbook": about}
-    known["secrets"] = {name: f"{OPEN}secrets.{name}{CLOSE}" for name in runbook.secrets}
-    known["env"] = {name: f"{OPEN}env.{name}{CLOSE}" for name in runbook.env}
     if alert is not None:
         known["alert"] = alert.model_dump()
     return known
@@ -58,21 +51,7 @@ class _Filling:
 
     def value(self, value: Any) -> Any:
         """*value*, as far as it can be filled in."""
-        if isinstance(value, Mapping):
-            return {key: self.value(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [self.value(one) for one in value]
-        if not isinstance(value, str) or not templated(value):
-            return value
-        with contextlib.suppress(PermanentError):
-            return render_value(value, self.known)
-        return _HOLE.sub(self._part, value)
-
-    def _part(self, found: re.Match[str]) -> str:
-        try:
-            return str(render_value(f"{{{{ {found[1]} }}}}", self.known))
-        except PermanentError:
-            return f"{OPEN}{found[1]}{CLOSE}"
+        return fill(value, self.known)
 
     def step(self, step: Step) -> dict[str, Any]:
         """One step and those below it; from now on its results have names."""
@@ -89,7 +68,7 @@ class _Filling:
         made[step.type] = action
         if step.id is not None:
             names = ("ok", "state", *getattr(self.steps[step.type], "RESULT", ()), *step.outputs)
-            self.results[step.id] = {name: f"{OPEN}steps.{step.id}.{name}{CLOSE}" for name in names}
+            self.results[step.id] = dict.fromkeys(names, Unknown("only a run can know it"))
         if isinstance(step.dry_run, Step):
             made["dry_run"] = self.step(step.dry_run)
         elif step.dry_run is not None:
