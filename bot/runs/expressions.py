@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, nodes
+from jinja2.filters import do_default
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -69,6 +70,18 @@ _spent: ContextVar[list[int]] = ContextVar("spent")
 
 class ExpressionError(PermanentError):
     """An expression that cannot be read or cannot be computed."""
+
+
+class Unknown(StrictUndefined):
+    """A value of which nothing is known, with a word on why. Whoever computes with it gets that word as an error."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(hint=why)
+
+    @property
+    def why(self) -> str:
+        """What the error would say."""
+        return self._undefined_message
 
 
 def render(text: str, context: Mapping[str, Any]) -> str:
@@ -213,8 +226,7 @@ def _alone(text: str) -> str | None:
 
 def _plain(value: Any) -> Any:
     """*value* as plain data, counted."""
-    if isinstance(value, Undefined):
-        str(value)  # StrictUndefined says here what is missing
+    _there(value)
     if value is None or isinstance(value, bool | int | float):
         _charge(1)
         return value
@@ -227,6 +239,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(item) for item in _counted(value)]
     raise ExpressionError(f"gives {type(value).__name__}, which is not a plain value")
+
+
+def _there(value: T) -> T:
+    """*value*; where there is none, StrictUndefined says what is missing, which not every operation does by itself."""
+    if isinstance(value, Undefined):
+        str(value)
+    return value
 
 
 def _charge(amount: int) -> None:
@@ -322,6 +341,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        _there(left), _there(right)
         if operator == "+":
             if isinstance(left, str | list | tuple):
                 _charge(len(left) + (len(right) if isinstance(right, str | list | tuple) else 0))
@@ -390,6 +410,8 @@ def _charged(work: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(work)
     def charged(*args: Any, **kwargs: Any) -> Any:
         value = args[1 if hasattr(work, "jinja_pass_arg") else 0]
+        if work is not do_default:
+            _there(value)
         _charge(len(value) if isinstance(value, str | Mapping | list | tuple) else 1)
         return work(*args, **kwargs)
 
@@ -425,7 +447,7 @@ def _split(value: str, by: str | None = None) -> list[str]:
 def _sum(items: Iterable[Any], attribute: str | None = None, start: float = 0) -> float:
     total = start
     for item in _counted(items):
-        number = item if attribute is None else item[attribute]
+        number = _there(item if attribute is None else item[attribute])
         if not isinstance(number, int | float):
             raise ExpressionError(f"sum is for numbers only, not for {type(number).__name__}; map('int') makes them")
         total += number
@@ -441,7 +463,7 @@ def _int(value: Any, default: int = 0) -> int:
 
 
 def _round(value: float, places: int = 0) -> float:
-    return round(value, max(0, min(places, 10)))
+    return round(_there(value), max(0, min(places, 10)))
 
 
 def _percent(value: float, places: int = 1) -> str:

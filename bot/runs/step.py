@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, cast
 
-from pydantic import BaseModel, BeforeValidator, JsonValue, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from bot.catalog.targets import Reach
@@ -297,7 +297,11 @@ def _duration_text(length: timedelta) -> str:
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+# As it is written in a file, for the schema that editors use.
+_Written = Annotated[str, Field(pattern=r"^([0-9]{1,9}(ms|s|m|h|d))+$", examples=["30s", "5m", "1h30m"])]
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=_Written), PlainSerializer(_duration_text)
+]
 
 
 def _text(value: object) -> object:
@@ -307,4 +311,4 @@ def _text(value: object) -> object:
 
 
 # Text in which a number that was filled in, or written without quotes, is text as well.
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]

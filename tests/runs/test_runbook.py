@@ -115,6 +115,7 @@ def test_every_problem_of_a_file_is_told_with_its_line(shelf):
         ),
         ("params: {a: {choices_from: {http: {url: 'https://a.example'}, value: json}}}", "only for choice"),
         ("vars: {a: '{{ alert.labels.x }}'}", "text from outside"),
+        ("vars: {a: x, b: '{{ vars.a }}'}", "vars.a is not declared"),
         ("concurrency: {key: '{{ alert.labels.x }}'}", "text from outside"),
         ("outputs: {a: steps.nope.x}", "steps.nope is not a step before this one"),
         ("timeout: soon", "is not a duration"),
@@ -303,7 +304,7 @@ def test_one_bad_file_does_not_take_the_others_along(shelf, tmp_path):
     good, bad = load_folder(tmp_path, shelf)
 
     assert [runbook.id for runbook in good] == ["demo"]
-    assert [(problem.file, problem.line) for problem in bad] == [("bad.yaml", 1), ("demo.yml", 1)]
+    assert [(problem.file, problem.line) for problem in bad] == [("bad.yaml", 1), ("demo.yml", 2)]
     assert lint(tmp_path, shelf) == bad
     assert lint(tmp_path / "bad.yaml", shelf) == [Problem("bad.yaml", 1, "is not UTF-8 text")]
     assert lint(tmp_path / "none.yaml", shelf)[0].message.startswith("cannot be read")
