@@ -265,7 +265,7 @@ def test_every_step_type_is_listed_with_its_keys_and_results(name):
 
 def test_the_page_of_the_steps_lists_no_type_that_does_not_exist():
     assert re.findall(r"^## (\w+)$", read("docs/reference/steps.md"), re.MULTILINE) == sorted(
-        SHELVES.steps, key=["exec", "http", "wait", "assert", "note"].index
+        SHELVES.steps, key=["exec", "http", "prometheus", "wait", "assert", "note"].index
     )
 
 

@@ -23,6 +23,7 @@ GOOD = {
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
     "note": {"text": "x"},
+    "prometheus": {"query": "up"},
     "wait": {"for": "1s"},
 }
 
