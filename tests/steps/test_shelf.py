@@ -24,6 +24,7 @@ GOOD = {
     "http": {"url": "https://example.com"},
     "note": {"text": "x"},
     "prometheus": {"query": "up"},
+    "sql": {"connection": "orders", "query": "select 1"},
     "wait": {"for": "1s"},
 }
 
