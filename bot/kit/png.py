@@ -14,15 +14,18 @@ FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
 SECONDS = 20.0
 
 
-async def png(svg: str, width: int) -> bytes:
+async def png(svg: str, width: int, *, python: str = sys.executable) -> bytes:
     """*svg* as a picture of that width."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "bot.kit.png", str(width)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(python, "-I", "-m", "bot.kit.png", str(width)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={},
+        )
+    except OSError as error:
+        raise PermanentError(f"the picture cannot be drawn: {python} cannot be started ({error.strerror})") from None
     try:
         async with asyncio.timeout(SECONDS):
             picture, _ = await process.communicate(svg.encode("utf-8"))

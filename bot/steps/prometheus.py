@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NoReturn
@@ -162,8 +162,12 @@ async def run(context: StepContext, params: Params) -> StepResult:
     files: tuple[File, ...] = ()
     if params.graph and window is not None:
         name, title = f"{slug(context.step_key, 60) or 'graph'}.png", _title(context, params)
-        files = (File(name, await png(svg(_chart(context, title, series, window)), WIDTH), title),)
-        values["image"] = name
+        picture = await _picture(_chart(context, title, series, window))
+        if isinstance(picture, bytes):
+            files, values["image"] = (File(name, picture, title),), name
+        else:
+            warnings.append(picture)
+            values["warnings"] = list[JsonValue](warnings)
     ok, summary = _judged(context, params, series, values)
     told = [*(f"warning: {warning}" for warning in warnings), *_listed(current)]
     return StepResult(ok, summary, "\n".join(told), values, files=files)
@@ -347,6 +351,14 @@ def _name(labels: Mapping[str, str]) -> str:
 
 def _title(context: StepContext, params: Params) -> str:
     return clip(one_line(context.redact.text(params.title or params.query)), 200)
+
+
+async def _picture(chart: Chart, draw: Callable[[str, int], Awaitable[bytes]] = png) -> bytes | str:
+    """The graph, or why there is none; the answer counts without it."""
+    try:
+        return await draw(svg(chart), WIDTH)
+    except (PermanentError, TemporaryError) as error:
+        return f"no graph: {error}"
 
 
 def _chart(context: StepContext, title: str, series: Sequence[Series], window: Window) -> Chart:

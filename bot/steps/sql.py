@@ -331,7 +331,9 @@ class _Postgres:
             return await self._rows(f"fetch forward {params.max_rows + 1} from tocsin", [], params.max_rows)
         except psycopg.Error as error:
             raise _told(error, self.name, self.context) from None
-        except ValueError as error:  # a text with NUL or half a letter, or bytes that are none
+        except RecursionError:
+            raise PermanentError(f"{self.name}: a value holds JSON that is nested too deeply to be read") from None
+        except ValueError as error:  # half a letter, or bytes that are no text
             raise PermanentError(f"{self.name}: {clip(self.context.redact.text(str(error)), 200)}") from None
 
     async def _change(self, statement: Statement, values: Sequence[Any], keep: int) -> Found:
@@ -376,6 +378,8 @@ class _Postgres:
         with contextlib.suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(LOCK_SECONDS):
                 await self.connection.rollback()
+                # Behind a pooler the session outlives us, and with it locks and settings that a statement has left.
+                await self.connection.execute("discard all")
         await self.connection.close()
 
 
@@ -685,6 +689,8 @@ def _plain(value: Any, depth: int = DEPTH) -> JsonValue:
             return [_plain(item, depth - 1) for item in value[:ITEMS]]
         case dict() if depth:
             return {clip(str(key), 128): _plain(item, depth - 1) for key, item in list(value.items())[:ITEMS]}
+        case list() | tuple() | dict():
+            return "…"
         case _:
             return clip(str(value), CELL)
 

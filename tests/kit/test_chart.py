@@ -185,3 +185,5 @@ async def test_it_is_drawn_in_another_process_which_holds_up_nothing_here():
 async def test_what_is_no_picture_is_said():
     with pytest.raises(PermanentError, match="cannot be drawn"):
         await png("<svg", 100)
+    with pytest.raises(PermanentError, match="/nowhere/python cannot be started"):
+        await png(svg(chart()), 100, python="/nowhere/python")

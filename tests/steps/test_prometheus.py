@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.catalog.targets import Connection, Reach, Secret, Targets
+from bot.kit.chart import Chart
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.tasks import spawn
 from bot.runs.step import Cancelled, prepare
@@ -495,6 +496,13 @@ async def test_of_many_series_those_that_reach_highest_are_drawn(bench, server):
     assert [line.name for line in chart.lines] == [f'{{host="h{i}"}}' for i in range(29, 19, -1)]
     assert chart.note == "the 10 of 30 series that reach highest"
     assert all(len(line.points) == 1 for line in chart.lines)
+
+
+async def test_an_answer_counts_although_its_graph_cannot_be_drawn():
+    async def broken(picture: str, width: int) -> bytes:
+        raise PermanentError("nothing to draw with")
+
+    assert await step._picture(Chart("x", [], 0, 60, 1), broken) == "no graph: nothing to draw with"
 
 
 # What is filled in ----------------------------------------------------------------------------------------------

@@ -218,6 +218,32 @@ async def test_values_are_given_apart_with_their_types(shop):
 
 
 @pytest.mark.parametrize(
+    ("bind", "told"),
+    [
+        ("a\x00b", "NUL"),
+        ("\ud800", "surrogates"),
+        ([1, "x"], "cannot dump lists of mixed types"),
+        ("x", "invalid input syntax for type integer"),
+        (2**80, "out of range|invalid input syntax|cannot cast|numeric"),
+    ],
+)
+async def test_a_value_that_has_no_place_there_is_refused(shop, bind, told):
+    with pytest.raises(PermanentError, match=told):
+        await shop.put("select id from orders where id = :id::int", binds={"id": bind})
+
+
+@pytest.mark.parametrize("depth", [900, 5000])
+async def test_json_that_is_nested_without_end_breaks_nothing(shop, depth):
+    query = f"select (repeat('[', {depth}) || repeat(']', {depth}))::json as j"
+    try:
+        told = str((await shop.put(query)).values["rows"])
+    except PermanentError as error:
+        told = str(error)
+
+    assert "…" in told or "nested too deeply" in told
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "with a as (select 1 as x) select x from a",
