@@ -3,7 +3,8 @@
 A step type is one file in `bot/steps/`: `Params`, `EFFECT`, `RESULT`, `run` and `preview`. Text in its parameters is
 filled in before they are checked. Marks on a field say otherwise: `EXPRESSION` (computed by the step itself, not
 filled in), `LITERAL` (never filled in, and refused where it holds `{{ }}`), `SECRETS` (may hold `secrets.…`) and
-`PROSE` (for people alone, so it may quote the alert).
+`PROSE` (for people alone, so it may quote the alert); `Quoted` says how what is filled in is written, in a language
+such as that of queries.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from bot.catalog.targets import Reach
 from bot.incidents.pager import Pager
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError
-from bot.runs.expressions import render_value
+from bot.runs.expressions import render_quoted, render_value
 from bot.runs.redact import Redactor
 
 Effect = Literal["read", "write", "destructive"]
@@ -46,6 +47,13 @@ EXPRESSION = Mark.EXPRESSION
 LITERAL = Mark.LITERAL
 SECRETS = Mark.SECRETS
 PROSE = Mark.PROSE
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Marks a text in a language of its own: *quote* is given what stands before a `{{ … }}` and the value of it."""
+
+    quote: Callable[[str, Any], str]
 
 
 class Cancelled(BotError):  # noqa: N818  (an end that was asked for, not an error)
@@ -210,9 +218,18 @@ def marks(params: type[BaseModel]) -> dict[str, Mark]:
     }
 
 
+def _quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+    return {
+        info.alias or name: mark.quote
+        for name, info in params.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Quoted)
+    }
+
+
 def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
     """The checked parameters of a step: every text filled in, except expressions."""
-    marked = marks(step.Params)
+    marked, quotes = marks(step.Params), _quotes(step.Params)
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
@@ -221,7 +238,10 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            filled[key] = render_value(value, known)
+            if key in quotes and isinstance(value, str):
+                filled[key] = render_quoted(value, open_values, quotes[key])
+            else:
+                filled[key] = render_value(value, known)
         except PermanentError as error:
             raise PermanentError(context.redact.text(f"{key}: {error}")) from None
     try:
