@@ -37,6 +37,7 @@ from bot.kit.text import clip, one_line
 from bot.runs.expressions import evaluate, templated
 from bot.runs.step import EXPRESSION, LITERAL, Cancelled, Duration, StepContext, StepResult, Text, refuse
 
+EXACT = True  # its parameters say for sure whether it writes; a runbook cannot call it less
 EFFECT = "write"  # what cannot be read as parameters is taken for the worse
 RESULT = ("rows", "columns", "row_count", "truncated")
 LOCK_SECONDS = 2.0

@@ -186,6 +186,7 @@ def test_a_mistake_at_the_top_is_told(top, told, shelf):
         ("{exec: {argv: [rm]}, effect: destructive}", "this step destroys something, so people are asked first"),
         ("{approval: {prompt: x}, foreach: '[1]'}", "people are asked only among the steps themselves"),
         ("{approval: {prompt: x}, retry: 2}", "approval is not tried again"),
+        ("{sql: {connection: pg, query: delete from x, write: true}, effect: read}", "this step writes"),
         ("{note: x, retry: {when: statsu}}", "statsu is not known"),
         ("{note: x, retry: 50}", "retry must be less than or equal to 20"),
         ("{note: x, id: first}", "two steps have the id 'first'"),
