@@ -1,12 +1,14 @@
 """What the steps of a runbook would be: everything filled in that is known before it is started."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from bot.kit.errors import PermanentError
 from bot.kit.shelf import Shelf
-from bot.runs.expressions import Unknown, fill
+from bot.runs.expressions import Unknown, fill, render_quoted
 from bot.runs.runbook import Alert, Runbook, Step
-from bot.runs.step import EXPRESSION, LITERAL, marks
+from bot.runs.step import EXPRESSION, LITERAL, marks, quotes
 
 _FIELDS = ("when", "foreach", "parallel", "retry", "timeout", "continue_on_error", "outputs")
 
@@ -79,15 +81,23 @@ class _Filling:
         return made
 
     def _action(self, step: Step) -> dict[str, Any]:
-        marked = marks(self.steps[step.type].Params)
-        return {
-            key: one
-            if marked.get(key) in (EXPRESSION, LITERAL)
-            else self.step(step.check)
-            if key == "check" and step.check is not None
-            else self.value(one)
-            for key, one in step.action.items()
-        }
+        params = self.steps[step.type].Params
+        marked, quoting = marks(params), quotes(params)
+        made: dict[str, Any] = {}
+        for key, one in step.action.items():
+            if marked.get(key) in (EXPRESSION, LITERAL):
+                made[key] = one
+            elif key == "check" and step.check is not None:
+                made[key] = self.step(step.check)
+            else:
+                made[key] = self._quoted(one, quoting[key]) if key in quoting else self.value(one)
+        return made
+
+    def _quoted(self, text: Any, quote: Callable[[str, Any], str]) -> Any:
+        if isinstance(text, str):
+            with contextlib.suppress(PermanentError):
+                return render_quoted(text, self.known, quote)
+        return self.value(text)
 
     def _effect(self, step: Step, action: Mapping[str, Any]) -> str:
         module = self.steps[step.type]

@@ -784,7 +784,13 @@ class _Reading:
         effect: Effect = step.effect or module.EFFECT
         try:
             params = module.Params.model_validate(step.action)
-            effect = step.effect or (told(params) if told else module.EFFECT)
+            known: Effect = told(params) if told else module.EFFECT
+            effect = step.effect or known
+            if effect == "read" and known != "read" and getattr(module, "EXACT", False):
+                self.problem(
+                    (*path[:-1], "effect"), f"this step writes; {step.type} steps are not called anything less"
+                )
+                effect = known
         except ValidationError as error:
             for part in error.errors():
                 # What is filled in later can only be judged then.

@@ -3,7 +3,8 @@
 A step type is one file in `bot/steps/`: `Params`, `EFFECT`, `RESULT`, `run` and `preview`. Text in its parameters is
 filled in before they are checked. Marks on a field say otherwise: `EXPRESSION` (computed by the step itself, not
 filled in), `LITERAL` (never filled in, and refused where it holds `{{ }}`), `SECRETS` (may hold `secrets.…`) and
-`PROSE` (for people alone, so it may quote the alert).
+`PROSE` (for people alone, so it may quote the alert); `Quoted` says how what is filled in is written, in a language
+such as that of queries.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from bot.catalog.targets import Reach
 from bot.incidents.pager import Pager
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError
-from bot.runs.expressions import render_value
+from bot.runs.expressions import render_quoted, render_value
 from bot.runs.redact import Redactor
 
 Effect = Literal["read", "write", "destructive"]
@@ -46,6 +47,13 @@ EXPRESSION = Mark.EXPRESSION
 LITERAL = Mark.LITERAL
 SECRETS = Mark.SECRETS
 PROSE = Mark.PROSE
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Marks a text in a language of its own: *quote* is given what stands before a `{{ … }}` and the value of it."""
+
+    quote: Callable[[str, Any], str]
 
 
 class Cancelled(BotError):  # noqa: N818  (an end that was asked for, not an error)
@@ -174,8 +182,9 @@ class StepContext:
 
 class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
-    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`; and
-    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand.
+    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
+    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
+    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None.
     """
 
     @property
@@ -210,9 +219,19 @@ def marks(params: type[BaseModel]) -> dict[str, Mark]:
     }
 
 
+def quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+    """How what is filled into the fields of *params* is written, for those that have a language of their own."""
+    return {
+        info.alias or name: mark.quote
+        for name, info in params.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Quoted)
+    }
+
+
 def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
     """The checked parameters of a step: every text filled in, except expressions."""
-    marked = marks(step.Params)
+    marked, quoting = marks(step.Params), quotes(step.Params)
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
@@ -221,7 +240,10 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            filled[key] = render_value(value, known)
+            if key in quoting and isinstance(value, str):
+                filled[key] = render_quoted(value, open_values, quoting[key])
+            else:
+                filled[key] = render_value(value, known)
         except PermanentError as error:
             raise PermanentError(context.redact.text(f"{key}: {error}")) from None
     try:

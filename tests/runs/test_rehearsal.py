@@ -439,6 +439,28 @@ def test_an_expectation_of_the_step_itself_is_judged_by_the_mock(play):
     assert reasons(unknown) == ["mock `a`: it gives no json, which is used"]
 
 
+def test_what_a_step_type_takes_for_a_failure_is_one_in_a_mock(play):
+    book = HEAD + textwrap.dedent(
+        """
+        steps:
+          - {id: ask, http: {url: https://example.com}}
+          - {id: look, exec: {argv: [grep, x, y], ok_codes: [0, 1]}, effect: read}
+        """
+    )
+
+    good, status, code, stopped = play(
+        book,
+        """
+        - {name: good, mock: {ask: {status: 204}, look: {exit_code: 1}}, expect: {state: succeeded}}
+        - {name: status, mock: {ask: {status: 404}}, expect: {failed: ask, message: → 404}}
+        - {name: code, mock: {look: {exit_code: 2}}, expect: {failed: look, message: ended with exit code 2}}
+        - {name: stopped, mock: {look: {timed_out: true}}, expect: {failed: look, message: was stopped}}
+        """,
+    )
+
+    assert [reasons(one) for one in (good, status, code, stopped)] == [[], [], [], []]
+
+
 # -- what the linter says of tests ----------------------------------------------------------------------------------
 
 
