@@ -1,7 +1,8 @@
 """Run a program on this machine or, over ssh, on another one: a list of arguments, no shell."""
 
 import shlex
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -101,6 +102,14 @@ async def run(context: StepContext, params: Params) -> StepResult:
         keep=params.max_output,
     )
     return program.told(context, f"{name} on {params.host}", outcome, params.ok_codes, params.parse, params.host)
+
+
+def judge(params: Params, values: Mapping[str, Any]) -> str | None:
+    """An exit code that is not expected is a failure, and so is a program that was stopped."""
+    if values.get("timed_out"):
+        return f"{params.argv[0]} was stopped"
+    code = values.get("exit_code", params.ok_codes[0])
+    return None if code in params.ok_codes else f"{params.argv[0]} ended with exit code {code}"
 
 
 def preview(params: Params) -> str:

@@ -19,10 +19,14 @@ FILES = sorted(
 )
 NAMES = [stem.rstrip("_") for stem in FILES]
 GOOD = {
+    "approval": {"prompt": "Go on?"},
     "assert": {"that": "1 == 1", "message": "no"},
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
     "note": {"text": "x"},
+    "prometheus": {"query": "up"},
+    "runbook": {"use": "other"},
+    "sql": {"connection": "orders", "query": "select 1"},
     "wait": {"for": "1s"},
 }
 
