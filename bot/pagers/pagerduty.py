@@ -408,8 +408,9 @@ def _said(client: pagerduty.ApiClient, method: str, path: str, more: Mapping[str
     except _Limited as error:
         raise TemporaryError("PagerDuty asks us to wait: too many requests (HTTP 429)", after=error.after) from None
     except pagerduty.Error as error:
-        if error.response is not None:  # a 401, or a redirect
-            return error.response
+        refused: httpx2.Response | None = error.response
+        if refused is not None:  # a 401, or a redirect
+            return refused
         told = clip(one_line(str(error.__cause__)), 200) or type(error.__cause__).__name__
         raise TemporaryError(f"PagerDuty cannot be reached: {told}", after=10.0) from None
 

@@ -88,6 +88,15 @@ def render_value(value: Any, context: Mapping[str, Any]) -> Any:
     return _watched(lambda: _render_value(value, context))
 
 
+def render_quoted(text: str, context: Mapping[str, Any], quote: Callable[[str, Any], str]) -> str:
+    """*text* with every `{{ … }}` filled in as *quote* writes it, which is given all that stands before and the value.
+
+    For languages with rules of their own, such as queries: *quote* raises PermanentError on a value that has no place
+    there.
+    """
+    return _watched(lambda: _render_quoted(text, context, quote))
+
+
 def names(source: str, *, expression: bool = False) -> Names:
     """What *source* refers to, as paths: ``("params", "service")``; raise `ExpressionError` if it cannot be read.
 
@@ -149,7 +158,7 @@ def _watched(work: Callable[[], T]) -> T:
         _spent.set([0])
         try:
             future.set_result(work())
-        except ExpressionError as error:
+        except PermanentError as error:
             future.set_exception(error)
         except _FAILURES as error:
             future.set_exception(ExpressionError(_reason(error)))
@@ -180,8 +189,20 @@ def _render(text: str, context: Mapping[str, Any]) -> str:
     return "".join(made)
 
 
+def _render_quoted(text: str, context: Mapping[str, Any], quote: Callable[[str, Any], str]) -> str:
+    made = ""
+    for part in _parts(text):
+        made += part if isinstance(part, str) else quote(made, _value(part, context))
+        if len(made) > OUTPUT_LIMIT:
+            raise ExpressionError(f"the filled-in text is longer than {OUTPUT_LIMIT // 1024} kB")
+    return made
+
+
 def _evaluate(expression: str, context: Mapping[str, Any]) -> Any:
-    template = _expression_template(expression)
+    return _value(_expression_template(expression), context)
+
+
+def _value(template: Template, context: Mapping[str, Any]) -> Any:
     values = template.new_context(dict(context))
     for _ in template.root_render_func(values):
         pass
@@ -306,7 +327,20 @@ def _text_template(text: str) -> Template:
 
 @functools.lru_cache(maxsize=512)
 def _expression_template(source: str) -> Template:
-    tree = _expression_tree(source)
+    return _assigned(_expression_tree(source))
+
+
+@functools.lru_cache(maxsize=128)
+def _parts(text: str) -> tuple[str | Template, ...]:
+    """*text* taken apart: what is written out, and what is to be filled in."""
+    if not templated(text):
+        return (text,)
+    outputs = [node for output in _text_tree(text).find_all(nodes.Output) for node in output.nodes]
+    return tuple(node.data if isinstance(node, nodes.TemplateData) else _assigned(node) for node in outputs)
+
+
+def _assigned(tree: nodes.Expr) -> Template:
+    """A template that gives the value of *tree* as `result`."""
     body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), tree, lineno=1)]
     return _compiled(nodes.Template(body, lineno=1))
 

@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bot.catalog.config import Config
-from bot.incidents.pager import Acts, ActResult, PageRequest, PageResult
+from bot.incidents.pager import ActResult, Acts, PageRequest, PageResult
 from bot.kit.errors import PermanentError
 from bot.kit.shelf import Shelf
 from bot.pagers import log

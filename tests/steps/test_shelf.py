@@ -23,6 +23,8 @@ GOOD = {
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
     "note": {"text": "x"},
+    "pagerduty": {"action": "page"},
+    "slack": {"text": "x"},
     "wait": {"for": "1s"},
 }
 
