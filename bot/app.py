@@ -42,6 +42,8 @@ from bot.runs import run as runs
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import ENDED, RunState
+from bot.runs.pages import IncidentPages
+from bot.runs.room import IncidentRoom
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -312,7 +314,16 @@ class Bot:
             opened=inbox.channels.__setitem__,
         )
         interpreter = Interpreter(
-            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
+            self.engine,
+            react,
+            self.shelves.steps,
+            self.clock,
+            self.environment,
+            general.private_networks,
+            rooms=lambda run, incident: IncidentRoom(self.engine, react, chat, self.clock, incident.id, run.id),
+            pages=lambda run, incident: IncidentPages(
+                self.engine, react, self.pager, general.pager, self.clock, incident.id, general.public_url
+            ),
         )
         show = Show(self.engine, react, chat, self.clock, interpreter)
         telling = Telling(self.engine, react, chat, self.clock)
@@ -401,7 +412,7 @@ class Bot:
         now = self.clock()
         if workflow == "run":
             async with self.engine.transaction() as tx:
-                run = await runs.find(tx.session, args[0], lock=True)
+                run = await runs.find_alone(tx.session, args[0])
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
                     await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,13 +20,14 @@ from bot.kit.text import nearest
 from bot.runs import params as values
 from bot.runs.expressions import ExpressionError, Names, names, templated
 from bot.runs.params import Param
-from bot.runs.step import EXPRESSION, LITERAL, PROSE, SECRETS, Duration, Effect, marks, message
+from bot.runs.step import EXPRESSION, LITERAL, PROSE, SECRETS, Duration, Effect, Mark, marks, message
 
 # All that the schema knows; those without a plugin on the shelf are refused by name.
 ACTIONS = (
     *("exec", "script", "http", "prometheus", "sql", "kubectl", "ansible", "terraform", "kestra"),
     *("slack", "pagerduty", "wait", "approval", "note", "runbook", "assert"),
 )
+DEEPEST = 3  # how deep runbooks may call each other
 # What must never reach a runbook: the bot's own keys.
 DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RUNBOOK_*", "LD_*", "DYLD_*")
 
@@ -34,6 +35,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Count = Annotated[int, Field(strict=True)]
 Path_ = tuple[str | int, ...]
+# Earlier steps and the names of their results, where they are known.
+Known = dict[str, frozenset[str] | None]
 
 
 class _Part(BaseModel):
@@ -52,9 +55,9 @@ class Offer(_Part):
     """On which alerts the button is shown."""
 
     match: Match = Match()
-    mode: Literal["suggest", "auto"] = "suggest"
-    cooldown: Duration = timedelta(minutes=15)
-    max_per_hour: Count = 3
+    mode: Literal["suggest", "auto"] = Field(default="suggest", description="auto starts it without a person")
+    cooldown: Duration = Field(default=timedelta(minutes=15), description="time between two automatic runs")
+    max_per_hour: Annotated[Count, Field(ge=1, le=60)] = Field(default=3, description="most automatic runs in an hour")
 
 
 class Access(_Part):
@@ -110,7 +113,8 @@ class Step(_Part):
     show: Literal["auto", "output", "quiet"] = "auto"
     on_failure: "list[Step] | None" = None
     rollback: "list[Step] | None" = None
-    dry_run: Literal["run", "skip"] | None = None
+    dry_run: "Literal['run', 'skip'] | Step | None" = None
+    check: "Step | None" = Field(default=None, description="the step below this one that it looks with; by the loader")
 
     @property
     def title(self) -> str:
@@ -121,6 +125,58 @@ class Step(_Part):
     def heading(self) -> str:
         """The same before anything is known that could fill it in."""
         return re.sub(r"\{\{[^{}]{0,500}\}\}", "…", self.title)
+
+
+class LiveChoices(_Part):
+    """Where the choices of a parameter come from each time its form is opened."""
+
+    step: Step = Field(description="a step that only reads; given by the loader from its one action key")
+    value: str = Field(description="expression on what the step gives; the choices as a list")
+
+
+class Parameter(Param):
+    """One thing a runbook asks for."""
+
+    choices_from: LiveChoices | None = Field(default=None, description="a step that reads, and value: the choices")
+
+
+def _schedule(value: object) -> object:
+    return {"cron": value} if isinstance(value, str) else value
+
+
+class Schedule(_Part):
+    """When it runs by the clock, with which parameters, and what becomes of a time that was missed."""
+
+    cron: str = Field(description="five fields: minute hour day month weekday; weekdays by name, such as mon")
+    timezone: str = Field(default="UTC", description="such as Europe/Berlin")
+    params: dict[Name, Any] = Field(default_factory=dict, description="values of its parameters")
+    catch_up: Literal["skip", "once"] = Field(default="once", description="a time missed while the bot was away")
+    jitter: Duration = Field(default=timedelta(), description="start at a time of chance, at most so much later")
+
+
+class Expectation(_Part):
+    """What a test says about a run that was played with mocks."""
+
+    state: str | None = Field(default=None, description="state of the run at its end")
+    ran: list[str] | None = Field(default=None, description="ids of the steps that ran, in order")
+    skipped: list[str] | None = Field(default=None, description="ids of the steps that were not needed")
+    rolled_back: list[str] | None = Field(default=None, description="ids of the steps taken back, in order")
+    failed: str | None = Field(default=None, description="the step at which it failed")
+    message: str | None = Field(default=None, description="a part of the message it failed with")
+    outputs: dict[str, Any] | None = Field(default=None, description="outputs of the run")
+
+
+class Trial(_Part):
+    """One run of the runbook with mocks in the place of the world."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict, description="values of the parameters")
+    alert: dict[str, Any] = Field(default_factory=dict, description="the alert: labels, annotations")
+    dry_run: StrictBool = False
+    mock: dict[str, Any] = Field(
+        default_factory=dict, description="by step id: a result, {fail: why}, or a list of both"
+    )
+    expect: Expectation
 
 
 class Runbook(_Part):
@@ -138,8 +194,8 @@ class Runbook(_Part):
     docs: str | None = None
     enabled: StrictBool = True
     offer: list[Offer] = []
-    schedule: str | None = None
-    params: dict[Name, Param] = {}
+    schedule: Annotated[Schedule | None, BeforeValidator(_schedule)] = None
+    params: dict[Name, Parameter] = {}
     access: Access = Access()
     concurrency: Concurrency = Concurrency()
     timeout: Duration = timedelta(minutes=15)
@@ -150,7 +206,7 @@ class Runbook(_Part):
     on_failure: list[Step] = []
     always: list[Step] = []
     outputs: dict[Name, str] = {}
-    tests: list[dict[str, Any]] = []
+    tests: list[Trial] = []
 
     def as_json(self) -> dict[str, Any]:
         """Plain data from which `from_json` makes the same runbook; a run keeps this."""
@@ -209,7 +265,50 @@ def load_folder(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]
         if runbook.id in good:
             problems.append(Problem(file.name, 1, f"there is another runbook with the id {runbook.id!r}"))
         good.setdefault(runbook.id, runbook)
+    for runbook in list(good.values()):
+        if told := unusable(runbook, good):
+            problems.append(Problem(f"{runbook.id}.yaml", 1, told))
+            del good[runbook.id]
     return list(good.values()), problems
+
+
+def unusable(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
+    """Why *runbook* cannot call the runbooks that it calls, or None."""
+
+    def look(one: Runbook, above: tuple[str, ...]) -> str | None:
+        for name in calls(one):
+            chain = " → ".join((*above, name))
+            if name in above:
+                return f"runbooks call each other in a circle: {chain}"
+            if name not in there:
+                near = nearest(name, list(there))
+                return f"calls the runbook {name!r}, which is not there or not fit to run" + (
+                    f"; did you mean {near!r}?" if near else ""
+                )
+            if len(above) >= DEEPEST:
+                return f"runbooks call each other more than {DEEPEST} deep: {chain}"
+            if told := look(there[name], (*above, name)):
+                return told
+        return None
+
+    return look(runbook, (runbook.id,))
+
+
+def calls(runbook: Runbook) -> list[str]:
+    """The runbooks that *runbook* calls itself, by id."""
+    return [str(step.action.get("use")) for step in runbook.steps if step.type == "runbook"]
+
+
+def used(runbook: Runbook, there: Mapping[str, "Runbook"]) -> dict[str, "Runbook"]:
+    """Every runbook that a run of *runbook* may come to, by id."""
+    found: dict[str, Runbook] = {}
+    todo = calls(runbook)
+    while todo:
+        name = todo.pop()
+        if name in there and name not in found:
+            found[name] = there[name]
+            todo += calls(there[name])
+    return found
 
 
 def lint(path: Path, steps: Shelf) -> list[Problem]:
@@ -264,6 +363,7 @@ class _Reading:
         self.document = document
         self.steps = steps
         self.problems: list[Problem] = []
+        self.ids: set[str] = set()
         self.data: dict[str, Any] = {}
 
     def problem(self, path: Path_, told: str) -> None:
@@ -279,6 +379,8 @@ class _Reading:
         for field in ("steps", "on_failure", "always"):
             if isinstance(self.data.get(field), list):
                 self.data[field] = self._split_all(self.data[field], (field,))
+        if isinstance(self.data.get("params"), dict):
+            self.data["params"] = {name: self._live(raw, name) for name, raw in self.data["params"].items()}
         try:
             runbook = Runbook.model_validate({**self.data, "sha256": sha256})
         except ValidationError as error:
@@ -298,7 +400,7 @@ class _Reading:
             return raw
         actions = [key for key in raw if key in ACTIONS or key in self.steps]
         rest = {key: value for key, value in raw.items() if key not in actions}
-        for key in ("key", "type", "action"):
+        for key in ("key", "type", "action", "check"):
             if key in rest:
                 self.problem((*path, key), f"unknown key {key!r}; a step has one action key such as exec or note")
                 del rest[key]
@@ -306,15 +408,25 @@ class _Reading:
             if isinstance(rest.get(key), list):
                 rest[key] = self._split_all(rest[key], (*path, key))
         if isinstance(rest.get("dry_run"), dict):
-            self.problem((*path, "dry_run"), "a step as dry_run is not supported yet; write run or skip")
-            del rest["dry_run"]
+            rest["dry_run"] = self._split(rest["dry_run"], (*path, "dry_run"))
         if len(actions) != 1:
             told = ", ".join(actions) or "none"
             meant = next((f"; did you mean {near!r}?" for key in rest if (near := self._near_action(key))), "")
             self.problem(path, f"a step needs exactly one action ({', '.join(self.steps)}); found {told}{meant}")
         chosen = actions[0] if actions else ""
         rest["key"] = rest["id"] if isinstance(rest.get("id"), str) else "-".join(map(str, path))
-        return {**rest, "type": chosen, "action": self._action(chosen, raw.get(chosen), path)}
+        action = self._action(chosen, raw.get(chosen), path)
+        if chosen == "wait" and isinstance(action.get("check"), dict):
+            rest["check"] = self._split(action["check"], (*path, "wait", "check"))
+        return {**rest, "type": chosen, "action": action}
+
+    def _live(self, raw: Any, name: str) -> Any:
+        """The parameter *name* with its choices_from, if any, as a step and a value."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("choices_from"), dict):
+            return raw
+        rest = dict(raw["choices_from"])
+        live = {"value": rest.pop("value")} if "value" in rest else {}
+        return {**raw, "choices_from": {**live, "step": self._split(rest, ("params", name, "choices_from"))}}
 
     def _near_action(self, key: str) -> str | None:
         return None if key in Step.model_fields else nearest(key, list(self.steps))
@@ -350,51 +462,52 @@ class _Reading:
         stem = self.document.name.rpartition("/")[2].rpartition(".")[0]
         if runbook.id != stem:
             self.problem(("id",), f"the id {runbook.id!r} must be the file's name, {stem!r}")
-        self._check_later(runbook)
-        for i, offer in enumerate(runbook.offer):
-            self._check_offer(offer, ("offer", i))
+        if runbook.risk == "high" and "access" not in runbook.model_fields_set:
+            self.problem(("risk",), "a runbook of high risk says who may run it: access: {run: ['@responders']}")
         for name, param in runbook.params.items():
-            self._check_param(param, ("params", name))
+            self._check_param(param, ("params", name), runbook)
         for field, listed in (("secrets", runbook.secrets), ("env", runbook.env)):
             for i, variable in enumerate(listed):
                 if any(fnmatchcase(variable.upper(), denied) for denied in DENIED):
                     self.problem((field, i), f"{variable} belongs to the bot; no runbook may name it")
-        known: dict[str, frozenset[str] | None] = {}
         basis = _Scope({})
         for name, value in runbook.vars.items():
             self._texts(value, ("vars", name), runbook, basis)
         self._text(runbook.concurrency.key, ("concurrency", "key"), runbook, basis)
-        for i, step in enumerate(runbook.steps):
-            self._check_step(step, ("steps", i), runbook, known)
+        known: Known = {}
+        writes = self._check_steps(runbook, known)
+        for i, offer in enumerate(runbook.offer):
+            self._check_offer(offer, ("offer", i), runbook, writes)
+        after = _Scope(dict(known), own=frozenset({"failure"}))
+        self._check_block(runbook.on_failure, ("on_failure",), runbook, after)
+        self._check_block(runbook.always, ("always",), runbook, after)
         for name, expression in runbook.outputs.items():
             self._expression(expression, ("outputs", name), runbook, _Scope(known))
 
-    def _check_later(self, runbook: Runbook) -> None:
-        """What the schema knows and this version does not carry out is said, never ignored."""
-        top = {
-            "on_failure": bool(runbook.on_failure),
-            "always": bool(runbook.always),
-            "schedule": runbook.schedule is not None,
-            "tests": bool(runbook.tests),
-        }
-        for field, used in top.items():
-            if used:
-                self.problem((field,), f"{field} is not supported yet")
-        if runbook.access.approve is not None:
-            self.problem(("access", "approve"), "approve is not supported yet")
-        if runbook.access.channels != "incident":
-            self.problem(("access", "channels"), "channels: any is not supported yet")
-        if runbook.concurrency.limit != 1:
-            self.problem(("concurrency", "limit"), "a limit other than 1 is not supported yet")
-        if runbook.concurrency.on_conflict != "reject":
-            self.problem(("concurrency", "on_conflict"), f"{runbook.concurrency.on_conflict} is not supported yet")
+    def _check_steps(self, runbook: Runbook, known: Known) -> str | None:
+        """The steps, and the first of them that changes something before anybody was asked."""
+        asked, writes = False, None
+        for i, step in enumerate(runbook.steps):
+            effect = self._check_step(step, ("steps", i), runbook, known, top=True)
+            asked = asked or step.type == "approval"
+            if effect == "read" or asked:
+                continue
+            writes = writes or step.title
+            if effect == "destructive" or step.type == "sql":
+                what = "destroys something" if effect == "destructive" else "writes into a database"
+                self.problem(("steps", i), f"this step {what}, so people are asked first: put an approval before it")
+        return writes
 
-    def _check_offer(self, offer: Offer, path: Path_) -> None:
-        for field in ("cooldown", "max_per_hour"):
-            if field in offer.model_fields_set:
-                self.problem((*path, field), f"{field} is not supported yet")
-        if offer.mode == "auto":
-            self.problem((*path, "mode"), "mode: auto is not supported yet; with suggest a person presses the button")
+    def _check_block(self, steps: Iterable[Step], path: Path_, runbook: Runbook, scope: _Scope) -> None:
+        """Steps that are only carried out at times. What they give is known among them alone."""
+        known = dict(scope.results)
+        for i, step in enumerate(steps):
+            self._check_step(step, (*path, i), runbook, known, own=scope.own)
+
+    def _check_offer(self, offer: Offer, path: Path_, runbook: Runbook, writes: str | None) -> None:
+        if offer.mode == "auto" and writes and runbook.risk != "low":
+            told = "only of low risk, or if everything before the first approval reads"
+            self.problem((*path, "mode"), f"auto is not allowed here, {told}; {writes!r} changes something")
         if not (offer.match.labels or offer.match.services or offer.match.severities):
             self.problem((*path, "match"), "would be offered on every alert; name labels, services or severities")
         for i, text in enumerate(offer.match.labels):
@@ -403,10 +516,11 @@ class _Reading:
             except matchers.MatcherError as error:
                 self.problem((*path, "match", "labels", i), str(error))
 
-    def _check_param(self, param: Param, path: Path_) -> None:
+    def _check_param(self, param: Parameter, path: Path_, runbook: Runbook) -> None:
         fits = {
-            "choices": ("choice",),
-            "pattern": ("string", "list", "secret"),
+            "choices": ("choice", "secret"),
+            "choices_from": ("choice",),
+            "pattern": ("string", "list", "choice"),
             "min": ("int", "number", "duration"),
             "max": ("int", "number", "duration"),
             "max_items": ("list",),
@@ -414,10 +528,14 @@ class _Reading:
         for field, types in fits.items():
             if getattr(param, field) is not None and param.type not in types:
                 self.problem((*path, field), f"{field} does nothing for type {param.type}, only for {', '.join(types)}")
+        if param.type == "choice" and not param.choices and param.choices_from is None:
+            self.problem(path, "a choice needs choices, or choices_from")
+        if param.type == "choice" and param.choices and param.choices_from is not None:
+            self.problem((*path, "choices_from"), "give choices or choices_from, not both")
+        if param.type == "secret" and not param.choices:
+            self.problem(path, "a secret needs choices: the names of the secrets it may be, never a secret itself")
         if param.choices_from is not None:
-            self.problem((*path, "choices_from"), "choices_from is not supported yet")
-        if param.type == "choice" and not param.choices:
-            self.problem(path, "a choice needs choices")
+            self._check_choices(param.choices_from, (*path, "choices_from"), runbook)
         if param.min is not None and param.max is not None and param.min > param.max:
             self.problem((*path, "min"), f"min {param.min} is above max {param.max}")
         if param.pattern is not None and (reason := values.pattern_error(param.pattern)):
@@ -427,79 +545,145 @@ class _Reading:
                 values.value(param, param.default)
             except ValueError as error:
                 self.problem((*path, "default"), f"the default {error}")
-        if param.type == "secret" and param.default is not None:
-            self.problem((*path, "default"), "a secret must not stand in the file")
         if param.source is not None:
             for name in sorted(self._names(param.source, (*path, "source"), expression=True)):
                 if name[0] not in ("alert", "incident"):
                     self.problem((*path, "source"), f"{'.'.join(name)} is not known here, only alert and incident")
 
-    def _check_step(self, step: Step, path: Path_, runbook: Runbook, known: dict[str, frozenset[str] | None]) -> None:
-        later = {
-            "foreach": step.foreach is not None,
-            "parallel": step.parallel != 1,
-            "stop_on_error": not step.stop_on_error,
-            "attach": step.attach,
-            "on_failure": step.on_failure is not None,
-            "rollback": step.rollback is not None,
-        }
-        for field, used in later.items():
-            if used:
-                self.problem((*path, field), f"{field} is not supported yet")
-        if step.retry is not None and step.retry.when is not None:
-            self.problem((*path, "retry", "when"), "when to retry is not supported yet")
-        scope = _Scope(dict(known))
+    def _check_choices(self, live: LiveChoices, path: Path_, runbook: Runbook) -> None:
+        """Where choices come from: a step that reads, on nothing but what is fixed; its value is a list."""
+        before: Known = {}
+        bare = runbook.model_copy(update={"params": {}, "secrets": []})
+        effect = self._check_step(live.step, path, bare, before)
+        if effect != "read":
+            self.problem(path, "choices must come from a step that only reads")
+        self._expression(live.value, (*path, "value"), bare, _Scope({}, own=self._results(live.step)))
+
+    def _results(self, step: Step) -> frozenset[str]:
+        """The names that a step gives, besides its own outputs."""
+        return frozenset(getattr(self.steps[step.type], "RESULT", ())) if step.type in self.steps else frozenset()
+
+    def _check_step(
+        self,
+        step: Step,
+        path: Path_,
+        runbook: Runbook,
+        known: Known,
+        *,
+        own: frozenset[str] = frozenset(),
+        top: bool = False,
+    ) -> Effect:
+        """All of one step and of those below it; what it does to the world."""
+        self._check_shape(step, path, top=top)
+        scope = _Scope(dict(known), own=own)
+        if step.foreach is not None:
+            self._expression(step.foreach, (*path, "foreach"), runbook, scope)
+            scope = replace(scope, own=scope.own | {"item", "index"})
         if step.name is not None:
             self._text(step.name, (*path, "name"), runbook, scope)
         if step.when is not None:
             self._expression(step.when, (*path, "when"), runbook, scope)
-        results: frozenset[str] = frozenset()
+        results, effect = self._results(step), step.effect or "read"
         if step.type in self.steps:
-            module = self.steps[step.type]
-            results = frozenset(getattr(module, "RESULT", ()))
-            self._check_action(step, module, (*path, step.type), runbook, scope)
+            effect = self._check_action(step, self.steps[step.type], (*path, step.type), runbook, scope)
         elif step.type:
             there = ", ".join(self.steps)
             self.problem(
                 (*path, step.type), f"step type {step.type!r} is not available in this version; there is: {there}"
             )
         for name, expression in step.outputs.items() if step.type in self.steps else ():
-            self._expression(expression, (*path, "outputs", name), runbook, _Scope(dict(known), own=results))
+            self._expression(expression, (*path, "outputs", name), runbook, replace(scope, own=scope.own | results))
+        if step.retry is not None and step.retry.when is not None:
+            seen = scope.own | results | {"error", "status", "exit_code"}
+            self._expression(step.retry.when, (*path, "retry", "when"), runbook, replace(scope, own=seen))
         if step.id is not None:
-            if step.id in known:
+            if step.id in self.ids:
                 self.problem((*path, "id"), f"two steps have the id {step.id!r}")
-            all_results = results | frozenset(step.outputs) | {"ok", "state"}
-            known[step.id] = all_results if step.type in self.steps else None
+            self.ids.add(step.id)
+            known[step.id] = self._given(step, results)
+        after = _Scope(dict(known), own=scope.own | {"failure"})
+        for field, below in (("on_failure", step.on_failure), ("rollback", step.rollback)):
+            self._check_block(below or (), (*path, field), runbook, after)
+        if isinstance(step.dry_run, Step):
+            if self._check_step(step.dry_run, (*path, "dry_run"), runbook, dict(known), own=scope.own) != "read":
+                self.problem(
+                    (*path, "dry_run"), "what a dry run does instead must only read; say effect: read if it does"
+                )
+        elif step.dry_run == "run" and effect != "read":
+            self.problem((*path, "dry_run"), "a dry run must not run a step that changes something")
+        return effect
 
-    def _check_action(self, step: Step, module: ModuleType, path: Path_, runbook: Runbook, scope: _Scope) -> None:
-        effect = step.effect
+    def _given(self, step: Step, results: frozenset[str]) -> frozenset[str] | None:
+        """The names under which later steps find what *step* gave; None if they cannot be known."""
+        if step.type not in self.steps or step.type == "runbook":
+            return None
+        if step.foreach is not None:
+            return frozenset({"ok", "state", "items", "count", "failed"})
+        return results | frozenset(step.outputs) | {"ok", "state"}
+
+    def _check_shape(self, step: Step, path: Path_, *, top: bool) -> None:
+        """What does not go together."""
+        if step.type in ("approval", "runbook"):
+            what = {"approval": "people are asked", "runbook": "another runbook is called"}[step.type]
+            if not top or step.foreach is not None:
+                self.problem(path, f"{what} only among the steps themselves, and not in a foreach")
+            if step.retry is not None:
+                self.problem((*path, "retry"), f"{step.type} is not tried again")
+            if step.rollback is not None:
+                self.problem((*path, "rollback"), f"{step.type} has no rollback of its own")
+        for field in ("on_failure", "rollback", "foreach"):
+            if not top and getattr(step, field) is not None:
+                self.problem((*path, field), f"{field} has no place here, only at one of the steps")
+        if step.foreach is None:
+            for field in ("parallel", "stop_on_error"):
+                if field in step.model_fields_set:
+                    self.problem((*path, field), f"{field} does nothing without foreach")
+
+    def _check_action(self, step: Step, module: ModuleType, path: Path_, runbook: Runbook, scope: _Scope) -> Effect:
+        told = getattr(module, "effect", None)
+        effect: Effect = step.effect or module.EFFECT
         try:
             params = module.Params.model_validate(step.action)
-            told = getattr(module, "effect", None)
-            effect = effect or (told(params) if told else module.EFFECT)
+            effect = step.effect or (told(params) if told else module.EFFECT)
         except ValidationError as error:
             for part in error.errors():
                 # What is filled in later can only be judged then.
                 if part["type"] == "refused" or not _filled_later(step.action, part["loc"]):
                     self._explain(part, path, module.Params)
-            effect = effect or module.EFFECT
-        if step.dry_run == "run" and effect != "read":
-            self.problem((*path[:-1], "dry_run"), "a dry run must not run a step that changes something")
         marked = marks(module.Params)
+        own = self._results(step)
+        if step.check is not None:
+            inner = dict(scope.results)
+            if self._check_step(step.check, (*path, "check"), runbook, inner, own=scope.own) != "read":
+                self.problem((*path, "check"), "what is looked at again and again must only read")
+            own |= self._results(step.check) | frozenset(step.check.outputs)
         for key, value in step.action.items():
-            mark = marked.get(key)
-            if mark is EXPRESSION:
-                own = frozenset(getattr(module, "RESULT", ()))
-                inner = _Scope(scope.results, own=own)
-                for at, text in _leaves(value, (*path, key)):
-                    self._expression(text, at, runbook, inner)
-            elif mark is LITERAL:
-                for at, text in _leaves(value, (*path, key)):
-                    if templated(text):
-                        self.problem(at, f"{key} is taken as it stands: no {{{{ }}}} here; give values apart from it")
-            else:
-                inner = _Scope(scope.results, prose=mark is PROSE, secrets=mark is SECRETS)
-                self._texts(value, (*path, key), runbook, inner)
+            if key == "check" and step.check is not None:
+                continue
+            self._check_field(key, value, marked.get(key), path, runbook, scope, own)
+        return effect
+
+    def _check_field(
+        self,
+        key: str,
+        value: Any,
+        mark: Mark | None,
+        path: Path_,
+        runbook: Runbook,
+        scope: _Scope,
+        own: frozenset[str],
+    ) -> None:
+        if mark is EXPRESSION:
+            inner = _Scope(scope.results, own=scope.own | own)
+            for at, text in _leaves(value, (*path, key)):
+                self._expression(text, at, runbook, inner)
+        elif mark is LITERAL:
+            for at, text in _leaves(value, (*path, key)):
+                if templated(text):
+                    self.problem(at, f"{key} is taken as it stands: no {{{{ }}}} here; give values apart from it")
+        else:
+            inner = _Scope(scope.results, own=scope.own, prose=mark is PROSE, secrets=mark is SECRETS)
+            self._texts(value, (*path, key), runbook, inner)
 
     # Expressions, and what they refer to.
 
@@ -599,7 +783,7 @@ def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
         return []
     known = [info.alias or name for name, info in here.model_fields.items()]
     if here is Step:
-        return [*(name for name in known if name not in ("key", "type", "action")), *ACTIONS]
+        return [*(name for name in known if name not in ("key", "type", "action", "check")), *ACTIONS]
     return [name for name in known if name != "sha256"] if here is Runbook else known
 
 

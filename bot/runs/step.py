@@ -88,6 +88,29 @@ async def resolve_host(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(item[4][0]) for item in found))
 
 
+@dataclass(frozen=True)
+class Question:
+    """What people are asked before a run goes on. *inputs* are parameters that the answer fills in."""
+
+    prompt: str
+    who: tuple[str, ...] | None
+    count: int
+    not_requester: bool
+    expires: timedelta
+    require_reason: bool
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The yes of those who were asked. A no is never given to a step: the run has ended by then."""
+
+    by: tuple[str, ...]
+    reason: str
+    inputs: Mapping[str, Any]
+    at: datetime
+
+
 def _silent(line: str) -> None:
     """Shows nothing."""
 
@@ -127,6 +150,9 @@ class StepContext:
     *allow_private* lists hosts (`*.internal.example.com`) and networks (`10.0.0.0/8`) that HTTP may reach although
     they are not public. *folder* is where the runbook's file lies, with `scripts/` and the like beside it; *scratch*
     is a folder of this run alone, which lasts until the run ends. *room* and *pager* are missing in tests of a runbook.
+    *hidden* are the secrets that parameters name, by parameter. What only a run can do: *ask* people, *call* another
+    runbook with parameters, which gives its outputs, and *check*: carry out the step below this one, once, which gives
+    its values.
     """
 
     run_id: str
@@ -149,6 +175,9 @@ class StepContext:
     room: Room | None = None
     pager: Pages | None = None
     dry_run: bool = False
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    ask: Callable[[Question], Awaitable[Answer]] = _alone
+    call: Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, JsonValue]]] = _alone
     check: Callable[[], Awaitable[Mapping[str, JsonValue]]] = _alone
 
     def file(self, name: str) -> Path:
@@ -236,7 +265,7 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
         if marked.get(key) in (EXPRESSION, LITERAL):
             filled[key] = value
             continue
-        known = {**open_values, "secrets": dict(context.secrets)} if marked.get(key) is SECRETS else open_values
+        known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
             if key in quotes and isinstance(value, str):
                 filled[key] = render_quoted(value, open_values, quotes[key])
@@ -249,6 +278,11 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, part['loc']))}: {message(part)}" for part in error.errors())
         raise PermanentError(context.redact.text(told)) from None
+
+
+def _with_secrets(values: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
+    params = {**values.get("params", {}), **context.hidden}
+    return {**values, "secrets": dict(context.secrets), "params": params}
 
 
 def message(part: Mapping[str, Any]) -> str:

@@ -83,9 +83,9 @@ async def _until(context: StepContext, params: Params, until: str) -> StepResult
             most = max(end - began, min(LOOK_SECONDS, context.timeout) if checks == 1 else 0.0)
             found = await _looked(context, most)
             so = bool(evaluate(until, {**context.values, **found, "waited": _waited(context), "checks": checks}))
-        except (TemporaryError, ExpressionError) as error:
+        except (TemporaryError, ExpressionError, TimeoutError) as error:
             # What is waited for may well be what does not answer yet, or not with what is looked for.
-            told = context.redact.text(str(error))
+            told = context.redact.text(str(error)) or "it took too long"
         values: dict[str, JsonValue] = {"waited": _waited(context), "checks": checks, "check": dict(found)}
         if so:
             waited = duration_text(timedelta(seconds=_waited(context)))

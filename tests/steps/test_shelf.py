@@ -19,12 +19,15 @@ FILES = sorted(
 )
 NAMES = [stem.rstrip("_") for stem in FILES]
 GOOD = {
+    "approval": {"prompt": "Go on?"},
     "assert": {"that": "1 == 1", "message": "no"},
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
+    "kestra": {"namespace": "ops", "flow": "restart"},
     "note": {"text": "x"},
     "pagerduty": {"action": "page"},
     "slack": {"text": "x"},
+    "runbook": {"use": "other"},
     "wait": {"for": "1s"},
 }
 

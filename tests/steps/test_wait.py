@@ -111,7 +111,7 @@ async def test_it_sees_the_values_of_the_run_and_how_often_it_looked(run):
     assert result.values["checks"] == 2
 
 
-@pytest.mark.parametrize("answer", [TemporaryError("web-1 does not answer"), {"json": None}])
+@pytest.mark.parametrize("answer", [TemporaryError("web-1 does not answer"), {"json": None}, TimeoutError()])
 async def test_a_look_that_fails_for_now_is_no_yes_and_no_end(run, bench, answer):
     result = await run(step, until("json.status == 'ok'"), check=Looks(answer, {"json": {"status": "ok"}}))
 

@@ -8,6 +8,7 @@ from bot.incidents.model import Incident
 from bot.kit.errors import UserError
 from bot.runs import access
 from bot.runs import run as runs
+from bot.runs.runbook import used
 from bot.slack import ids
 from bot.slack.context import Asked, Context, Form, Reply
 from bot.slack.views import forms
@@ -32,10 +33,11 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
         incident,
         runbook,
         {name.removeprefix("param."): value for name, value in values.items() if name.startswith("param.")},
-        by=context.person.id,
+        asked=runs.Asked(context.person.id, email=context.person.email),
         now=context.now,
         run_id=context.derived("run"),
         dry_run=values.get("mode") == "dry_run",
+        uses=used(runbook, context.books.runbooks),
     )
     return Reply(f"Run {run.number} of {runbook.name} starts now.")
 
@@ -74,7 +76,10 @@ async def _responder(context: Context, run_id: str) -> Incident:
     incident = await context.incident(run.incident_id)
     runbook = runs.definition(run)
     held = await roles.held(context.tx.session, incident.id)
-    if context.person.id != run.requested_by and (why := access.refusal(runbook, incident, context.person.id, held)):
+    what = f"{runbook.name} may be run"
+    if context.person.id != run.requested_by and (
+        why := access.refusal(runbook.access.run, what, incident, context.person.id, held)
+    ):
         raise UserError(why)
     return incident
 
