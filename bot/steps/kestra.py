@@ -408,7 +408,7 @@ class Kestra:
         """One request to the API. *inputs* are sent as Kestra wants them: each a part of a form."""
         url = self._parts[1] + path + (f"?{urlencode(query)}" if query else "")
         headers, body = dict(self.headers), None
-        if inputs:
+        if inputs is not None:  # without any it is an empty form, as Kestra's own pages send it
             headers["Content-Type"], body = _form(inputs)
         try:
             answer = await fetch(
