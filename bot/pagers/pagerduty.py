@@ -333,7 +333,7 @@ class PagerDuty:
             raise TemporaryError(f"PagerDuty gave no answer to the {what} within {self._seconds:g} s") from None
         status = response.status_code
         if status >= 500 or status in (408, 425):
-            raise TemporaryError(f"PagerDuty failed at the {what} (HTTP {status})", after=10.0)
+            raise TemporaryError(f"PagerDuty failed at the {what} (HTTP {status})", after=2.0)
         said = _json(response)
         if not response.is_success:
             raise PermanentError(f"PagerDuty refused the {what} (HTTP {status}): {self._why(status, said)}")
@@ -412,7 +412,7 @@ def _said(client: pagerduty.ApiClient, method: str, path: str, more: Mapping[str
         if refused is not None:  # a 401, or a redirect
             return refused
         told = clip(one_line(str(error.__cause__)), 200) or type(error.__cause__).__name__
-        raise TemporaryError(f"PagerDuty cannot be reached: {told}", after=10.0) from None
+        raise TemporaryError(f"PagerDuty cannot be reached: {told}", after=2.0) from None
 
 
 def _after(headers: Mapping[str, str]) -> float:

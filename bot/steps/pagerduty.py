@@ -37,7 +37,7 @@ class Params(BaseModel):
     service: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="another service than the incident's; it has a page of its own"
     )
-    message: Annotated[Text, PROSE, Field(min_length=1)] | None = Field(
+    message: Annotated[Text | None, PROSE, Field(min_length=1)] = Field(
         default=None, description="for whoever reads it there; may quote the alert"
     )
     user: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(

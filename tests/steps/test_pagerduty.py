@@ -7,8 +7,10 @@ import pytest
 
 from bot.incidents.pager import ActResult
 from bot.kit.errors import PermanentError, TemporaryError
+from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.runs.redact import MASK
+from bot.runs.runbook import LintError, load
 from bot.runs.step import Cancelled
 from bot.steps import pagerduty as step
 
@@ -121,6 +123,7 @@ async def test_secrets_do_not_reach_the_pager(run):
         ({"action": "add_responder"}, "user goes with add_responder"),
         ({"action": "page", "user": "bob@example.com"}, "user goes with add_responder"),
         ({"action": "page", "service": ""}, "service"),
+        ({"action": "page", "message": ""}, "message"),
     ],
 )
 async def test_what_does_not_fit_is_refused(run, raw, told):
@@ -148,3 +151,12 @@ async def test_where_there_is_no_pager_it_says_so(run):
 )
 def test_the_preview_says_who_would_be_asked_what(raw, told):
     assert step.preview(step.Params.model_validate(raw)) == told
+
+
+def test_the_message_may_quote_the_alert_and_the_service_may_not():
+    shelf = Shelf("bot.steps", must_have=("Params", "run")).load()
+    head = "version: 1\nid: demo\nname: x\nowner: x\nsteps:\n"
+
+    assert load(head + "  - pagerduty: {action: note, message: '{{ alert.title }}'}\n", "demo.yaml", shelf)
+    with pytest.raises(LintError, match="not allowed here"):
+        load(head + "  - pagerduty: {action: page, service: '{{ alert.labels.x }}'}\n", "demo.yaml", shelf)
