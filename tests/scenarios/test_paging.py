@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.kestra import Flow, KestraServer
 from tests.fakes.pagerduty import PagerDutyServer
 from tests.scenarios.conftest import Stage, alertmanager, staged, write_config
 
@@ -13,6 +14,7 @@ id: call
 name: Call for help
 owner: team
 offer: [{match: {services: [checkout]}}]
+params: {host: {source: alert.labels.instance}}
 steps:
   - id: said
     slack: {text: '*Help is called* for {{ alert.title }}', broadcast: true}
@@ -23,7 +25,9 @@ steps:
       until: stdout != ""
       every: 100ms
       check: {exec: {argv: [python3, -c, 'print("up")']}, effect: read}
-  - slack: {text: 'Help is on its way, see {{ steps.said.permalink }}'}
+  - id: flow
+    kestra: {namespace: ops, flow: restart, inputs: {host: '{{ params.host }}'}}
+  - slack: {text: 'Restarted {{ steps.flow.outputs.count }}. Help is on its way, see {{ steps.said.permalink }}'}
   - pagerduty: {action: resolve}
 """
 SECRET = "Somebody reads the payroll"
@@ -37,7 +41,15 @@ async def pagerduty() -> AsyncIterator[PagerDutyServer]:
 
 
 @pytest.fixture
-def config_folder(tmp_path: Path, pagerduty: PagerDutyServer) -> Path:
+async def kestra() -> AsyncIterator[KestraServer]:
+    made = await KestraServer().start()
+    made.flows["ops/restart"] = Flow(inputs={"host": "STRING"}, outputs={"count": 3}, logs=["INFO restarting"] * 2)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def config_folder(tmp_path: Path, pagerduty: PagerDutyServer, kestra: KestraServer) -> Path:
     folder = write_config(
         tmp_path / "config",
         tocsin=(
@@ -46,8 +58,13 @@ def config_folder(tmp_path: Path, pagerduty: PagerDutyServer) -> Path:
             f"  api_token: {{file: token}}\n  from_email: bot@example.com\n"
             f"  events_url: {pagerduty.url}\n  api_url: {pagerduty.url}\n"
         ),
+        targets=(
+            "version: 1\nconnections:\n  kestra:\n    kind: kestra\n    private: true\n"
+            f"    url: {kestra.url}\n    username: bot@example.com\n    password: {{file: kestra.password}}\n"
+        ),
     )
-    for name, text in {"checkout.key": "r" * 32, "search.key": "s" * 32, "token": pagerduty.token}.items():
+    keys = {"checkout.key": "r" * 32, "search.key": "s" * 32, "token": pagerduty.token}
+    for name, text in {**keys, "kestra.password": "kestra-password"}.items():
         (folder / name).write_text(text)
     (folder / "runbooks").mkdir()
     (folder / "runbooks" / "call.yaml").write_text(CALL)
@@ -101,7 +118,9 @@ async def test_a_private_title_is_not_paged(stage: Stage, pagerduty: PagerDutySe
     ]
 
 
-async def test_a_runbook_speaks_pages_and_waits(stage: Stage, pagerduty: PagerDutyServer):
+async def test_a_runbook_speaks_pages_waits_and_starts_a_flow(
+    stage: Stage, pagerduty: PagerDutyServer, kestra: KestraServer
+):
     sandbox = stage.sandbox
     alice = sandbox.actor("alice")
     await stage.alert(alertmanager(summary="5xx <!channel> *now*"))
@@ -125,6 +144,9 @@ async def test_a_runbook_speaks_pages_and_waits(stage: Stage, pagerduty: PagerDu
     assert said.text == "*Help is called* for 5xx &lt;!channel&gt; *\u200bnow*"
     assert (said.thread_ts, said.extra.get("broadcast")) == (run.ts, True)
     assert said.ts in later.text
+    assert later.text.startswith("Restarted 3.")
+    assert [execution.inputs for execution in kestra.executions] == [{"host": "web-1.example.com"}]
+    assert kestra.refused == []
     own, other = pagerduty.incidents
     assert (own.status, other.status) == ("resolved", "triggered")
     assert own.notes[0]["content"].startswith("Started by a runbook for INC-1\n")
