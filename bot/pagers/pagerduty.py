@@ -7,6 +7,7 @@ and remembers that over a restart.
 import asyncio
 import functools
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,7 @@ OPEN = ("triggered", "acknowledged")
 EVENTS = {"page": "trigger", "ack": "acknowledge", "resolve": "resolve"}
 
 Found = Mapping[str, Any]
+Client = Callable[[], pagerduty.ApiClient]
 
 
 def make(config: Config) -> Pager:
@@ -70,6 +72,7 @@ class PagerDuty:
         keys = [access.routing_key, *access.services.values(), *([access.api_token] if access.api_token else [])]
         self._redact = Redactor(key.get_secret_value() for key in keys)
         self._clients: dict[str, pagerduty.ApiClient] = {}
+        self._making = threading.Lock()
         self._requester: str | None = None
 
     # -- the port -----------------------------------------------------------------------------------------------
@@ -299,31 +302,29 @@ class PagerDuty:
 
     async def _rest(self, what: str, method: str, path: str, **more: Any) -> Found:
         token = self._access.api_token
-        client = self._client(
-            "rest",
-            lambda: pagerduty.RestApiV2Client(
-                token.get_secret_value() if token else "",
-                default_from=self._access.from_email,
-                transport=_Bounded(self._seconds),
-                headers=_PLAIN,
-            ),
-            self._access.api_url,
+        make = functools.partial(
+            pagerduty.RestApiV2Client,
+            token.get_secret_value() if token else "",
+            default_from=self._access.from_email,
+            headers=_PLAIN,
         )
-        return await self._call(what, client, method, path, **more)
+        return await self._call(what, lambda: self._client("rest", make, self._access.api_url), method, path, **more)
 
     # -- one call -----------------------------------------------------------------------------------------------
 
-    def _events(self, key: SecretStr) -> pagerduty.ApiClient:
+    def _events(self, key: SecretStr) -> Client:
         secret = key.get_secret_value()
         make = functools.partial(pagerduty.EventsApiV2Client, secret, headers=_PLAIN)
-        return self._client(secret, lambda: make(transport=_Bounded(self._seconds)), self._access.events_url)
+        return lambda: self._client(secret, make, self._access.events_url)
 
-    def _client(self, name: str, make: Callable[[], pagerduty.ApiClient], url: str) -> pagerduty.ApiClient:
-        if name not in self._clients:
-            self._clients[name] = _ours(make(), url)
-        return self._clients[name]
+    def _client(self, name: str, make: Callable[..., pagerduty.ApiClient], url: str) -> pagerduty.ApiClient:
+        """The one client called *name*; made in a thread, since it reads the system's certificates."""
+        with self._making:
+            if name not in self._clients:
+                self._clients[name] = _ours(make(transport=_Bounded(self._seconds)), url)
+            return self._clients[name]
 
-    async def _call(self, what: str, client: pagerduty.ApiClient, method: str, path: str, **more: Any) -> Found:
+    async def _call(self, what: str, client: Client, method: str, path: str, **more: Any) -> Found:
         """One request, in a thread; what PagerDuty answers if it did it."""
         work = functools.partial(_said, client, method, path, more)
         try:
@@ -336,13 +337,13 @@ class PagerDuty:
             raise TemporaryError(f"PagerDuty failed at the {what} (HTTP {status})", after=2.0)
         said = _json(response)
         if not response.is_success:
-            raise PermanentError(f"PagerDuty refused the {what} (HTTP {status}): {self._why(status, said)}")
+            raise PermanentError(f"PagerDuty refused the {what} (HTTP {status}): {self._why(what, status, said)}")
         if not isinstance(said, dict):
             raise TemporaryError(f"PagerDuty answered the {what} with no JSON; does something stand in between?")
         return said
 
-    def _why(self, status: int, said: Any) -> str:
-        if status == 401:
+    def _why(self, what: str, status: int, said: Any) -> str:
+        if status == 401 and what not in (*EVENTS, "change_event"):
             return "the api_token is not valid (any more); make a new one and put it where tocsin.yaml says"
         told = said.get("error", said) if isinstance(said, dict) else {}
         words: list[Any] = []
@@ -401,9 +402,9 @@ def _ours(client: pagerduty.ApiClient, url: str) -> pagerduty.ApiClient:
     return client
 
 
-def _said(client: pagerduty.ApiClient, method: str, path: str, more: Mapping[str, Any]) -> httpx2.Response:
+def _said(client: Client, method: str, path: str, more: Mapping[str, Any]) -> httpx2.Response:
     try:
-        response: httpx2.Response = client.request(method, path, **more)
+        response: httpx2.Response = client().request(method, path, **more)
         return response
     except _Limited as error:
         raise TemporaryError("PagerDuty asks us to wait: too many requests (HTTP 429)", after=error.after) from None

@@ -276,7 +276,9 @@ class Follow:
             await self._pause(min(pause, self.until - loop.time()))
             pause = min(pause * 1.3, LAST_LOOK * self.kestra.pace)
             try:
-                self.execution = _execution(await self.kestra.get(str(self.execution["id"])))
+                found = _execution(await self.kestra.get(str(self.execution["id"])))
+                # Its address is told once, when it is started.
+                self.execution = {"url": self.execution.get("url"), **found}
             except TemporaryError as error:
                 # It goes on there without us; that we cannot see it for a while is no reason to start it anew.
                 if str(error) != away:

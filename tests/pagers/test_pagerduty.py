@@ -204,6 +204,13 @@ async def test_an_unknown_routing_key_is_refused_for_good_and_stays_secret(serve
     assert "www" not in str(caught.value)
 
 
+async def test_a_401_for_an_event_is_not_blamed_on_the_token(server, pager):
+    server.fault("/v2/enqueue", status=401, body=b'{"message": "go away"}')
+
+    with pytest.raises(PermanentError, match=r"HTTP 401\): go away"):
+        await pager.page(PAGE)
+
+
 async def test_redirects_are_refused(server, pager):
     server.fault("/v2/enqueue", status=302, headers={"Location": "http://169.254.169.254/"})
 

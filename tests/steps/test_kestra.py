@@ -132,9 +132,9 @@ async def test_an_execution_that_never_shows_is_lost(server, go):
 async def test_the_link_is_the_one_that_kestra_tells(server, go):
     server.url_of_answers = "https://kestra.example.com/ui/main/executions/ops/restart/exec1"
 
-    result = await go({"wait": False})
+    begun, ended = await go({"wait": False}), await go({"labels": {"a": "b"}}, run_id="run2")
 
-    assert result.values["link"] == server.url_of_answers
+    assert begun.values["link"] == ended.values["link"] == server.url_of_answers
 
 
 @pytest.mark.parametrize("told", ["javascript:alert(1)", "https://x.example/<!channel>", "/ui/main"])
