@@ -248,6 +248,12 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
 
 
+def general(folder: Path) -> General:
+    """What tocsin.yaml alone says, for whoever needs no more; ConfigError with all that is wrong in it."""
+    found = document(folder / GENERAL)
+    return General() if found is None else checked(found, General)
+
+
 def document(path: Path) -> Document | None:
     """The YAML document at *path*, None when there is no such file; UserError when it cannot be read."""
     try:

@@ -62,6 +62,7 @@ class Connection(Strict):
     headers: dict[str, Secret] = Field(default_factory=dict)
     ca: Path | None = Field(default=None, description="certificate authorities to trust in place of the system's")
     private: bool = Field(default=False, description="whether its address may be one of a private network")
+    write: bool = Field(default=False, description="for databases: steps that write use it, and no others")
 
 
 class Targets(Strict):

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, JsonValue, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from bot.catalog.targets import Reach
@@ -195,8 +195,9 @@ class StepContext:
 
 class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
-    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`; and
-    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand.
+    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
+    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
+    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None.
     """
 
     @property
@@ -247,7 +248,8 @@ def marks(params: type[BaseModel]) -> dict[str, Mark]:
     }
 
 
-def _quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+def quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+    """How what is filled into the fields of *params* is written, for those that have a language of their own."""
     return {
         info.alias or name: mark.quote
         for name, info in params.model_fields.items()
@@ -258,7 +260,7 @@ def _quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
 
 def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
     """The checked parameters of a step: every text filled in, except expressions."""
-    marked, quotes = marks(step.Params), _quotes(step.Params)
+    marked, quoting = marks(step.Params), quotes(step.Params)
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
@@ -267,8 +269,8 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            if key in quotes and isinstance(value, str):
-                filled[key] = render_quoted(value, open_values, quotes[key])
+            if key in quoting and isinstance(value, str):
+                filled[key] = render_quoted(value, open_values, quoting[key])
             else:
                 filled[key] = render_value(value, known)
         except PermanentError as error:
@@ -346,7 +348,11 @@ def _duration_text(length: timedelta) -> str:
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+# As it is written in a file, for the schema that editors use.
+_Written = Annotated[str, Field(pattern=r"^([0-9]{1,9}(ms|s|m|h|d))+$", examples=["30s", "5m", "1h30m"])]
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=_Written), PlainSerializer(_duration_text)
+]
 
 
 def _text(value: object) -> object:
@@ -356,4 +362,4 @@ def _text(value: object) -> object:
 
 
 # Text in which a number that was filled in, or written without quotes, is text as well.
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]

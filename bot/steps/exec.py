@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -98,6 +99,14 @@ async def run(context: StepContext, params: Params) -> StepResult:
         values=values,
         truncated=outcome.dropped,
     )
+
+
+def judge(params: Params, values: Mapping[str, Any]) -> str | None:
+    """An exit code that is not expected is a failure, and so is a program that was stopped."""
+    if values.get("timed_out"):
+        return f"{params.argv[0]} was stopped"
+    code = values.get("exit_code", params.ok_codes[0])
+    return None if code in params.ok_codes else f"{params.argv[0]} ended with exit code {code}"
 
 
 def preview(params: Params) -> str:

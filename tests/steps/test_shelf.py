@@ -27,7 +27,9 @@ GOOD = {
     "note": {"text": "x"},
     "pagerduty": {"action": "page"},
     "slack": {"text": "x"},
+    "prometheus": {"query": "up"},
     "runbook": {"use": "other"},
+    "sql": {"connection": "orders", "query": "select 1"},
     "wait": {"for": "1s"},
 }
 
