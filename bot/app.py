@@ -37,10 +37,15 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
+from bot.runs import approval as approvals
 from bot.runs import run as runs
+from bot.runs.asking import Asking
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
+from bot.runs.live import Live
 from bot.runs.model import ENDED, RunState
+from bot.runs.ranking import Ranking
+from bot.runs.sharing import Sharing
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -48,6 +53,7 @@ from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
+from bot.slack.filling import Filling
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
@@ -97,6 +103,8 @@ class Tempo:
     answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
+    expire_seconds: float = 10.0
+    edit_seconds: float = 3.0
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -180,6 +188,7 @@ class Bot:
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
+        await joined.ranking.refresh()
         await self._serve(joined)
         try:
             await joined.chat.hello()
@@ -282,7 +291,12 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
-        desk = Desk(self.engine, react, chat, people, self.clock)
+        ranking = Ranking(self.engine, self.books, self.clock)
+        interpreter = Interpreter(
+            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
+        )
+        filling = Filling(self.engine, chat, self.books, self.shelves.steps, ranking, Live(interpreter))
+        desk = Desk(self.engine, react, chat, people, self.clock, offers=ranking.offers)
         inbox = Inbox(
             self.engine,
             chat,
@@ -291,7 +305,9 @@ class Bot:
             self.shelves.actions,
             self.books,
             self.clock,
-            fill=desk.fill,
+            fill=filling.fill,
+            suggest=filling.suggest,
+            channels=filling.channels,
         )
         desk.inbox = inbox
         look = Look(
@@ -304,14 +320,12 @@ class Bot:
             react,
             chat,
             look,
-            self.books.offers,
+            ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
         )
-        interpreter = Interpreter(
-            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
-        )
-        show = Show(self.engine, react, chat, self.clock, interpreter)
+        show = Show(self.engine, react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
+        asking = Asking(self.engine, react, chat, self.clock)
         telling = Telling(self.engine, react, chat, self.clock)
         paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
         share = Share(self.engine, react, chat, self.clock, telling.notify)
@@ -324,6 +338,10 @@ class Bot:
             ("answer", desk.answer),
             ("run", interpreter.run),
             ("show_run", show.show),
+            ("show_runs", show.show_all),
+            ("show_approval", asking.show),
+            ("expire", asking.expire),
+            ("share_file", Sharing(self.engine, react, chat, self.clock).share),
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("prune", Pruning(self.engine, general.retention).prune),
@@ -366,16 +384,27 @@ class Bot:
             async with self.engine.transaction() as tx:
                 tx.enqueue(Work("prune", f"prune:{now:%Y%m%d%H}", (now.isoformat(),)))
 
+        async def expire_approvals() -> None:
+            now = self.clock()
+            async with self.db.read() as session:
+                if not await approvals.late(session, now):
+                    return
+            async with self.engine.transaction() as tx:
+                window = now.timestamp() // self.tempo.expire_seconds
+                tx.enqueue(Work("expire", f"expire:{window:.0f}", (now.isoformat(),)))
+
         clockwork = jobs.scheduler(
             {
                 "people.refresh": people.refresh,
                 "channels.refresh": refresh_channels,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
+                "approvals.expire": expire_approvals,
+                "runbooks.rank": ranking.refresh,
             },
-            {"alerts.sweep": self.tempo.sweep_seconds},
+            {"alerts.sweep": self.tempo.sweep_seconds, "approvals.expire": self.tempo.expire_seconds},
         )
-        return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, inbox, ranking, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -429,6 +458,7 @@ class _Joined:
     chat: SlackChat
     people: People
     inbox: Inbox
+    ranking: Ranking
     intake: Intake
     sockets: Sockets | None
     routes: list[web.RouteDef]

@@ -1,14 +1,16 @@
 """What every command, button and form is handed, and what it gives back."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from bot.alerts.model import AlertRow
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, roles
 from bot.incidents.access import Person
+from bot.incidents.chat import Offer
 from bot.incidents.model import Incident, Request, Sev
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
@@ -16,7 +18,18 @@ from bot.kit.ids import derived_id
 from bot.runs.books import Books
 from bot.slack.views.blocks import Block
 
-_REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
+# The `@names` that a person is known to belong to, as far as an incident goes.
+Groups = Callable[[str, Incident], Awaitable[frozenset[str]]]
+# The runbooks that may help with an incident.
+Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
+
+
+async def nobody_knows(person: str, incident: Incident) -> frozenset[str]:
+    """Groups are not known here: only user ids and roles let anybody do anything."""
+    return frozenset()
+
+
+REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,9 @@ class Context:
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
     name: Callable[[str], str] = str
+    offers: Offers = lambda incident, alerts: ()
+    known_groups: Groups = nobody_knows
+    link: Callable[[str, str], str] = lambda channel, ts: ""
 
     @property
     def channel(self) -> str | None:
@@ -70,6 +86,10 @@ class Context:
         """An id that is the same however often this request is carried out."""
         return derived_id(what, self.request.id)
 
+    async def groups(self, incident: Incident) -> frozenset[str]:
+        """The `@names` that this person is known to belong to."""
+        return await self.known_groups(self.person.id, incident)
+
     async def here(self) -> Incident | None:
         """The incident whose channel this is."""
         return await lifecycle.by_channel(self.tx.session, self.channel) if self.channel else None
@@ -77,7 +97,7 @@ class Context:
     async def scope(self, text: str) -> tuple[Incident, str]:
         """The incident that *text* names first (`INC-3 …`), else the one of this channel; and the rest of *text*."""
         first, rest = words(text)
-        if named := _REFERENCE.fullmatch(first):
+        if named := REFERENCE.fullmatch(first):
             incident = await lifecycle.by_number(self.tx.session, int(named[1]))
             if not await self.sees(incident):
                 raise UserError(f"There is no INC-{named[1]}. `{self.word} list` shows the open ones.")
