@@ -185,6 +185,14 @@ class Bot:
         ]
         return found
 
+    async def reread(self) -> None:
+        """Take up what was changed in the folder of the runbooks. Runs go on with the runbook that they began with."""
+        if not await asyncio.to_thread(self.books.reread):
+            return
+        log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
+        for problem in self.books.problems:
+            log.warning("runbooks.problem", problem=str(problem))
+
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
@@ -397,6 +405,7 @@ class Bot:
             {
                 "people.refresh": people.refresh,
                 "channels.refresh": refresh_channels,
+                "runbooks.reread": self.reread,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,

@@ -1,6 +1,7 @@
 """What is known of a run, committed before each attempt at a step starts and again when it ends."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -112,6 +113,10 @@ class Record(Protocol):
         """An attempt at a step begins right after this is written down."""
         ...
 
+    async def still_mine(self) -> None:
+        """Raises where another process took this one for dead and goes on in its place."""
+        ...
+
     async def skipped(self, run: Run, step: Step, place: Place, name: str, why: str) -> None:
         """A step is not needed."""
         ...
@@ -197,8 +202,11 @@ class Journal:
             await _add(tx, row)
             text = f"Run {there.number}: “{name}” started" + (f" (attempt {attempt})" if attempt > 1 else "")
             await self._event(tx, there, row, "run.step_started", text, {"effect": effect})
-        await self.engine.still_mine()  # this process may have slept since
         return row
+
+    async def still_mine(self) -> None:
+        """Raises where another process took this one for dead and goes on in its place."""
+        await self.engine.still_mine()
 
     async def skipped(self, run: Run, step: Step, place: Place, name: str, why: str) -> None:
         """A step is not needed."""
@@ -241,7 +249,12 @@ class Journal:
                     return  # our own commit, whose answer was lost
                 raise Lost(f"step {row.step} of run {row.run_id} is not running any more")
             text = f"Run {run.number}: “{row.name}” {word}" + (f": {outcome.summary}" if outcome.summary else "")
-            data = {"seconds": round((now - row.started_at).total_seconds(), 3), "summary": outcome.summary}
+            data = {
+                "seconds": round((now - row.started_at).total_seconds(), 3),
+                "summary": outcome.summary,
+                "exit_code": outcome.values.get("exit_code"),
+                "output_sha256": hashlib.sha256(outcome.output.encode()).hexdigest() if outcome.output else None,
+            }
             await self._event(tx, run, row, KINDS.get(state, "run.step_failed"), text, data)
             if row.type == "note" and state == StepState.SUCCEEDED:
                 await self._note(tx, run, row, outcome.values)
@@ -268,6 +281,9 @@ class Journal:
             there = await runs.find(tx.session, run.id, lock=True)
             if there.state != RunState.RUNNING or there.round != run.round:
                 raise Lost(f"run {run.id} is {there.state}")
+            if (known := await approvals.of_step(tx.session, row.id)) is not None:
+                there.state = RunState.WAITING
+                return known
             return await approvals.ask(
                 tx, self.react, there, row.id, question, now=self.clock(), plan=plan, digest=digest
             )

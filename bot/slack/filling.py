@@ -13,7 +13,6 @@ from bot.incidents import access, lifecycle, roles
 from bot.incidents.model import Incident
 from bot.kit.errors import BotError, UserError
 from bot.kit.shelf import Shelf
-from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import books as runbooks
 from bot.runs import form as forms_of
@@ -21,12 +20,12 @@ from bot.runs import live as lives
 from bot.runs.books import Books
 from bot.runs.form import Field, Sheet
 from bot.runs.live import Choices, Live
-from bot.runs.ranking import Ranking, offer
+from bot.runs.ranking import Ranking
 from bot.runs.runbook import Runbook
 from bot.slack.client import SlackChat
 from bot.slack.context import Groups, nobody_knows
 from bot.slack.inbox import carrying
-from bot.slack.starting import elsewhere
+from bot.slack.starting import elsewhere, runnable
 from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as views
@@ -138,17 +137,8 @@ class Filling:
             held = await roles.held(session, incident.id)
         groups = await self.groups(about["person"], incident)
         fitting = self.ranking.offers(incident, alerts)
-        every = {one.runbook: one for one in fitting}
-        for _, book in sorted(self.books.runbooks.items()):
-            every.setdefault(book.id, offer(book))
-        may = [
-            one
-            for one in every.values()
-            if not run_access.refusal(
-                self.books.runbooks[one.runbook].access.run, "", incident, about["person"], held, groups
-            )
-        ]
-        return runbook_views.shelf(incident, may, len(every) - len(may))
+        may, hidden = runnable(self.books.runbooks, fitting, incident, about["person"], held, groups)
+        return runbook_views.shelf(incident, may, hidden)
 
     async def _incident(self, session: AsyncSession, about: Mapping[str, Any], incident_id: str) -> Incident:
         incident = await lifecycle.find(session, incident_id)

@@ -11,7 +11,7 @@ from bot.runs import run as runs
 from bot.runs.form import entered
 from bot.slack import ids
 from bot.slack.context import Asked, Context, Form, Reply
-from bot.slack.starting import begin
+from bot.slack.starting import begin, promised
 from bot.slack.views import forms
 
 
@@ -36,7 +36,7 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
     given = entered(runbook.params, values)
     live.check(about.get("live") or {}, params.check(runbook, given))
     run = await begin(context, incident, runbook, given, dry_run=values.get("mode") == "dry_run")
-    return Reply(f"{'Dry run' if run.dry_run else 'Run'} {run.number} of {runbook.name} starts now.")
+    return Reply(f"{promised(run, runbook)}.")
 
 
 async def cancel(context: Context, value: str) -> Reply:

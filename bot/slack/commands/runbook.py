@@ -3,13 +3,12 @@
 from bot.incidents import lifecycle, roles
 from bot.incidents.model import Incident
 from bot.kit.errors import UserError
-from bot.runs import access
 from bot.runs.books import prefill
 from bot.runs.model import Run
 from bot.runs.ranking import offer
 from bot.runs.runbook import Runbook
 from bot.slack.context import Asked, Context, Form, Reply
-from bot.slack.starting import begin, elsewhere
+from bot.slack.starting import begin, elsewhere, promised, runnable
 from bot.slack.typed import Typed, parse
 from bot.slack.views import forms
 from bot.slack.views import runbook as views
@@ -53,17 +52,10 @@ async def run(context: Context, text: str) -> Reply:
 
 async def _list(context: Context, incident: Incident) -> Reply:
     fitting = context.offers(incident, await lifecycle.alerts(context.tx.session, incident.id))
-    every = {one.runbook: one for one in fitting}
-    for _, book in sorted(context.books.runbooks.items()):
-        every.setdefault(book.id, offer(book))
     held = await roles.held(context.tx.session, incident.id)
-    groups, me = await context.groups(incident), context.person.id
-    may = [
-        one
-        for one in every.values()
-        if not access.refusal(context.books.runbooks[one.runbook].access.run, "", incident, me, held, groups)
-    ]
-    return Reply(*views.listing(incident, may, len(every) - len(may)))
+    groups = await context.groups(incident)
+    may, hidden = runnable(context.books.runbooks, fitting, incident, context.person.id, held, groups)
+    return Reply(*views.listing(incident, may, hidden))
 
 
 async def _start(context: Context, incident: Incident, book: Runbook, typed: Typed) -> Reply:
@@ -77,9 +69,9 @@ async def _start(context: Context, incident: Incident, book: Runbook, typed: Typ
         dry_run=typed.dry_run,
         break_glass=typed.break_glass,
     )
-    return Reply(f"{'Dry run' if made.dry_run else 'Run'} {made.number} of {book.name} starts now{_with(book, made)}.")
+    return Reply(f"{promised(made, book)}{_with(made)}.")
 
 
-def _with(book: Runbook, made: Run) -> str:
+def _with(made: Run) -> str:
     given = [f"{name}={value}" for name, value in made.params.items() if value is not None]
     return f": {safe(', '.join(given), 500)}" if given else ""
