@@ -42,7 +42,7 @@ from bot.runs import run as runs
 from bot.runs.asking import Asking
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
-from bot.runs.live import Live
+from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
 from bot.runs.ranking import Ranking
 from bot.runs.sharing import Sharing
@@ -105,6 +105,7 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     expire_seconds: float = 10.0
     edit_seconds: float = 3.0
+    fresh_seconds: float = FRESH
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -303,7 +304,14 @@ class Bot:
         interpreter = Interpreter(
             self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
         )
-        filling = Filling(self.engine, chat, self.books, self.shelves.steps, ranking, Live(interpreter))
+        filling = Filling(
+            self.engine,
+            chat,
+            self.books,
+            self.shelves.steps,
+            ranking,
+            Live(interpreter, fresh=self.tempo.fresh_seconds),
+        )
         desk = Desk(self.engine, react, chat, people, self.clock, offers=ranking.offers)
         inbox = Inbox(
             self.engine,

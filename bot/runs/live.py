@@ -45,6 +45,7 @@ class Live:
 
     interpreter: Interpreter
     seconds: float = SECONDS
+    fresh: float = FRESH
     _known: dict[tuple[str, str], tuple[float, Choices]] = field(default_factory=dict)
 
     async def choices(self, runbook: Runbook, incident: Incident) -> dict[str, Choices]:
@@ -57,7 +58,7 @@ class Live:
     async def look(self, runbook: Runbook, incident: Incident, name: str) -> Choices:
         """The choices of one parameter, all of them."""
         key, now = (runbook.sha256, name), time.monotonic()
-        if key in self._known and now - self._known[key][0] < FRESH:
+        if key in self._known and now - self._known[key][0] < self.fresh:
             return self._known[key][1]
         live = runbook.params[name].choices_from
         if live is None:
@@ -70,7 +71,7 @@ class Live:
         except BotError as error:
             log.info("form.no_choices", runbook=runbook.id, param=name, reason=str(error))
             return Choices(trouble=clip(one_line(str(error)), 200))
-        self._known = {k: known for k, known in self._known.items() if now - known[0] < FRESH}
+        self._known = {k: known for k, known in self._known.items() if now - known[0] < self.fresh}
         self._known[key] = (now, choices)
         return choices
 

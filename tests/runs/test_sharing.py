@@ -74,7 +74,7 @@ async def test_two_files_of_one_name_get_names_of_their_own_and_odd_names_are_ma
         await sharing.share(file.id)
 
     shared = [upload.name for upload in chat.uploads[bench.book]]
-    assert sorted(shared[:3]) == ["run-1-out-2.txt", "run-1-out-3.txt", "run-1-out.txt"] or len(set(shared)) == 5
+
     assert len(set(shared)) == 5
     assert all(len(name) < 120 and "/" not in name and "\n" not in name for name in shared)
 

@@ -37,6 +37,7 @@ QUICK = Tempo(
     retry_seconds=0.05,
     expire_seconds=0.5,
     edit_seconds=0.2,
+    fresh_seconds=0,
 )
 
 CONFIG = {
