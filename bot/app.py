@@ -1,7 +1,7 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,9 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
+from bot.catalog import targets
 from bot.catalog.config import Config
+from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
@@ -37,8 +39,11 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
+from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import run as runs
+from bot.runs import scratch
+from bot.runs.access import May
 from bot.runs.asking import Asking
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
@@ -54,6 +59,7 @@ from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
 from bot.slack.filling import Filling
+from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
@@ -132,7 +138,7 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -234,6 +240,7 @@ class Bot:
             await joined.people.refresh()  # whoever is not known yet is asked for one by one
         except BotError as error:
             log.warning("people.not_refreshed", reason=str(error))
+        await joined.refresh_groups()
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
@@ -300,19 +307,23 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
+        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
         ranking = Ranking(self.engine, self.books, self.clock)
         interpreter = Interpreter(
-            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
-        )
-        filling = Filling(
             self.engine,
-            chat,
-            self.books,
+            react,
             self.shelves.steps,
-            ranking,
-            Live(interpreter, fresh=self.tempo.fresh_seconds),
+            self.clock,
+            self.environment,
+            general.private_networks,
+            reach=self.reach,
+            folder=self.books.folder,
+            home=self.settings.scratch or scratch.default(),
         )
-        desk = Desk(self.engine, react, chat, people, self.clock, offers=ranking.offers)
+        interpreter.may = May(self.engine, people.find, groups.of).refusal
+        live = Live(interpreter, fresh=self.tempo.fresh_seconds)
+        filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
+        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of, offers=ranking.offers)
         inbox = Inbox(
             self.engine,
             chat,
@@ -388,6 +399,12 @@ class Bot:
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
 
+        async def refresh_groups() -> None:
+            await groups.refresh()
+            named = [name for book in self.books.runbooks.values() for name in run_access.named(book)]
+            if unknown := groups.unknown(named):
+                log.warning("groups.unknown", names=unknown, hint="runbooks name them, and they let nobody in")
+
         async def sweep_alerts() -> None:
             now = self.clock()
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
@@ -413,6 +430,7 @@ class Bot:
             {
                 "people.refresh": people.refresh,
                 "channels.refresh": refresh_channels,
+                "groups.refresh": refresh_groups,
                 "runbooks.reread": self.reread,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
@@ -421,7 +439,7 @@ class Bot:
             },
             {"alerts.sweep": self.tempo.sweep_seconds, "approvals.expire": self.tempo.expire_seconds},
         )
-        return _Joined(session, chat, people, inbox, ranking, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -474,6 +492,7 @@ class _Joined:
     session: aiohttp.ClientSession
     chat: SlackChat
     people: People
+    refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
     ranking: Ranking
     intake: Intake
@@ -514,10 +533,10 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in places if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes]:
+def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes = Config(), Routes()
+    config, routes, reach = Config(), Routes(), Reach()
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -526,10 +545,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         routes = routing.load(folder / "routes.yaml")
     except UserError as error:
         problems.append(str(error))
+    try:
+        reach = targets.load(folder, environment)
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes
+    return config, routes, reach
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

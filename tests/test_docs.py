@@ -279,7 +279,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
         ("tocsin.yaml", [catalog.General, catalog.Retention]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
-        ("catalog.yaml", [catalog.Service]),
+        ("catalog.yaml", [catalog.Service, catalog.Team]),
     ],
 )
 def test_every_key_of_the_configuration_is_listed(title, models):

@@ -1,7 +1,7 @@
 """What every command, button and form is handed, and what it gives back."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,15 +18,8 @@ from bot.kit.ids import derived_id
 from bot.runs.books import Books
 from bot.slack.views.blocks import Block
 
-# The `@names` that a person is known to belong to, as far as an incident goes.
-Groups = Callable[[str, Incident], Awaitable[frozenset[str]]]
 # The runbooks that may help with an incident.
 Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
-
-
-async def nobody_knows(person: str, incident: Incident) -> frozenset[str]:
-    """Groups are not known here: only user ids and roles let anybody do anything."""
-    return frozenset()
 
 
 REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
@@ -74,7 +67,7 @@ class Context:
     word: str = "/inc"
     name: Callable[[str], str] = str
     offers: Offers = lambda incident, alerts: ()
-    known_groups: Groups = nobody_knows
+    groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
     link: Callable[[str, str], str] = lambda channel, ts: ""
 
     @property
@@ -85,10 +78,6 @@ class Context:
     def derived(self, what: str) -> str:
         """An id that is the same however often this request is carried out."""
         return derived_id(what, self.request.id)
-
-    async def groups(self, incident: Incident) -> frozenset[str]:
-        """The `@names` that this person is known to belong to."""
-        return await self.known_groups(self.person.id, incident)
 
     async def here(self) -> Incident | None:
         """The incident whose channel this is."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from bot.kit.clock import Clock
 from bot.kit.db import unavailable
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Groups, Offers, Reply, nobody_knows
+from bot.slack.context import Context, Offers, Reply
 from bot.slack.inbox import SPEAKS, Inbox
 from bot.slack.people import People
 from bot.slack.views.blocks import mentions
@@ -38,8 +39,8 @@ class Desk:
     people: People
     clock: Clock
     inbox: Inbox | None = None
+    groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     offers: Offers = lambda incident, alerts: ()
-    groups: Groups = nobody_knows
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -113,8 +114,8 @@ class Desk:
                 guide=inbox.guide,
                 word=inbox.word,
                 name=self.people.name,
+                groups=self.groups(person),
                 offers=self.offers,
-                known_groups=self.groups,
                 link=self.chat.link,
             )
             reply = await self._run(context, request)

@@ -1,6 +1,6 @@
 """Completes forms that were opened before anything was looked up, and offers choices while somebody types."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,8 @@ from bot.runs.live import Choices, Live
 from bot.runs.ranking import Ranking
 from bot.runs.runbook import Runbook
 from bot.slack.client import SlackChat
-from bot.slack.context import Groups, nobody_knows
 from bot.slack.inbox import carrying
+from bot.slack.people import People
 from bot.slack.starting import elsewhere, runnable
 from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
@@ -41,12 +41,13 @@ class Filling:
 
     engine: Engine
     chat: SlackChat
+    people: People
     books: Books
     steps: Shelf
     ranking: Ranking
     live: Live
+    groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     channels: dict[str, str] = field(default_factory=dict)
-    groups: Groups = nobody_knows
 
     async def fill(self, view_id: str, about: Mapping[str, Any]) -> None:
         """Complete an open form, or say in it why it cannot be."""
@@ -135,7 +136,8 @@ class Filling:
             incident = await self._incident(session, about, about["incident"])
             alerts = await lifecycle.alerts(session, incident.id)
             held = await roles.held(session, incident.id)
-        groups = await self.groups(about["person"], incident)
+        known = self.people.recall(about["person"])
+        groups = self.groups(known) if known is not None else frozenset()
         fitting = self.ranking.offers(incident, alerts)
         may, hidden = runnable(self.books.runbooks, fitting, incident, about["person"], held, groups)
         return runbook_views.shelf(incident, may, hidden)

@@ -29,7 +29,7 @@ async def begin(
     asked = runs.Asked(
         context.person.id,
         email=context.person.email,
-        groups=await context.groups(incident),
+        groups=context.groups,
         break_glass=break_glass,
     )
     return await runs.start(

@@ -43,7 +43,7 @@ async def _vote(
 ) -> Reply:
     """Everything is looked at again here: what a button or a form brings is only an id and what was typed."""
     approval = await approvals.find(context.tx.session, approval_id)
-    incident = await context.incident(approval.incident_id)
+    await context.incident(approval.incident_id)
     run = await runs.find(context.tx.session, approval.run_id)
     book = context.books.runbooks.get(run.runbook)
     told = await approvals.vote(
@@ -55,7 +55,7 @@ async def _vote(
         now=context.now,
         reason=reason,
         inputs=entered(declared(approval.inputs).params, values or {}),
-        groups=await context.groups(incident),
+        groups=context.groups,
         current=book.sha256 if book is not None else None,
     )
     return Reply(told)

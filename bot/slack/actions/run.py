@@ -84,8 +84,8 @@ async def _responder(context: Context, run_id: str) -> Incident:
         return incident
     runbook = runs.definition(run)
     held = await roles.held(context.tx.session, incident.id)
-    what, groups = f"{runbook.name} may be run", await context.groups(incident)
-    if why := access.refusal(runbook.access.run, what, incident, context.person.id, held, groups):
+    what = f"{runbook.name} may be run"
+    if why := access.refusal(runbook.access.run, what, incident, context.person.id, held, context.groups):
         raise UserError(why)
     return incident
 

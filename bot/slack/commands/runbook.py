@@ -53,8 +53,7 @@ async def run(context: Context, text: str) -> Reply:
 async def _list(context: Context, incident: Incident) -> Reply:
     fitting = context.offers(incident, await lifecycle.alerts(context.tx.session, incident.id))
     held = await roles.held(context.tx.session, incident.id)
-    groups = await context.groups(incident)
-    may, hidden = runnable(context.books.runbooks, fitting, incident, context.person.id, held, groups)
+    may, hidden = runnable(context.books.runbooks, fitting, incident, context.person.id, held, context.groups)
     return Reply(*views.listing(incident, may, hidden))
 
 
