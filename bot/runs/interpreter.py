@@ -693,7 +693,7 @@ class Interpreter:
         try:
             return clip(one_line(going.redact.text(render(step.title, scope.values))), 150)
         except PermanentError:
-            return clip(one_line(step.title), 150)
+            return clip(one_line(step.heading), 150)
 
     async def _pause(self, going: Going, tries: Retry, failures: int, after: float) -> None:
         wait = tries.delay.total_seconds()

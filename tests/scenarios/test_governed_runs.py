@@ -22,7 +22,7 @@ name: Free disk space
 description: Deletes old files after a second person has said yes.
 owner: team-platform
 risk: high
-access: {{channels: any}}
+access: {{run: ['@responders'], channels: any}}
 params:
   host: {{source: alert.labels.instance}}
 steps:

@@ -83,7 +83,7 @@ def _who(noun: Asked) -> list[str]:
 
 
 def _votes(noun: Asked) -> list[str]:
-    if noun.approval.count == 1 and len(noun.votes) < 2:
+    if len(noun.votes) < 2 or not any(vote.reason for vote in noun.votes):
         return []
     told = [
         f"<@{vote.person}> said {'yes' if vote.yes else 'no'}" + (f": {safe(vote.reason, 200)}" if vote.reason else "")

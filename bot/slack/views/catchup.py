@@ -10,7 +10,7 @@ from bot.runs.model import ENDED
 from bot.runs.overview import CatchUp, Waiting
 from bot.slack.views.blocks import Block, context, formatted, link, moment, named, paragraphs, people, safe, section
 from bot.slack.views.incident import MARK
-from bot.slack.views.run import line, state
+from bot.slack.views.run import INDENT, line, state
 
 Drawn = tuple[str, list[Block]]
 # Where a message can be read, by channel and message.
@@ -47,7 +47,7 @@ def catch_up(noun: CatchUp, where: Link, now: datetime) -> Drawn:
 def _question(channel: str | None, one: Waiting, where: Link) -> str:
     asked = formatted(clip(one_line(one.approval.prompt), 200), 300)
     who = f"{named(one.approval.who, 200)} until {moment(one.approval.expires_at)}"
-    text = f":raised_hand: Run {one.number}: {asked}\n        {who}"
+    text = f":raised_hand: Run {one.number}: {asked}\n{INDENT}{who}"
     url = where(channel, one.ts) if channel and one.ts else ""
     return text + (f" · {link(url, 'answer')}" if url else "")
 

@@ -16,7 +16,7 @@ def field(one: Field, *, ask: bool = True) -> Block:
     label = param.label or one.name.replace("_", " ").capitalize()
     hints = [param.help or ""]
     element: Block
-    optional = not param.required or param.default is not None
+    optional = not param.required
     match param.type:
         case "choice" | "secret":
             element, hint = _choice(one, ask=ask)

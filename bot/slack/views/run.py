@@ -83,7 +83,7 @@ class Line:
     def draw(self, title: int, *, told: bool) -> str:
         """The line, with so much of its name."""
         text = f"{INDENT * self.depth}{self.mark} {safe(self.name, title)}{self.small}"
-        return text + (f"\n{INDENT * self.depth}        ↳ {self.told}" if told and self.told else "")
+        return text + (f"\n{INDENT * (self.depth + 1)}↳ {self.told}" if told and self.told else "")
 
 
 def run(noun: Shown) -> Drawn:
