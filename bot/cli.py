@@ -31,7 +31,7 @@ from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
 from bot.reactions import react
 from bot.runs import approval as approvals
-from bot.runs import audit, params, recorded
+from bot.runs import audit, params, process, recorded
 from bot.runs import outline as outlines
 from bot.runs import preview as previews
 from bot.runs import report as reports
@@ -102,6 +102,7 @@ def run() -> None:
     """Run the bot until it is told to stop (SIGTERM or Ctrl-C)."""
     settings = Settings()
     log.configure(json={"auto": None, "json": True, "text": False}[settings.log])
+    process.conceal()  # the tokens in its environment are nothing for programs that runbooks start
     sys.setswitchinterval(0.0005)  # whoever waits for an answer is served by the loop, not by the engine's threads
     asyncio.run(_serve(app.build(settings, environment())))
 

@@ -127,6 +127,15 @@ def test_check_names_the_mistakes_of_all_files_at_once(tocsin, tmp_path):
     assert "routes.yaml:2" in err
 
 
+def test_check_says_what_a_pager_lacks(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", "version: 1\npager: pagerduty\n")
+    code, _, err = tocsin("check")
+
+    assert code == 2
+    assert "needs a section pagerduty: with routing_key" in err
+
+
 def test_run_without_tokens_says_where_they_come_from(tocsin):
     tocsin("migrate")
     code, _, err = tocsin("run")

@@ -278,6 +278,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
     ("title", "models"),
     [
         ("tocsin.yaml", [catalog.General, catalog.Retention]),
+        ("PagerDuty", [catalog.PagerDuty]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
         ("catalog.yaml", [catalog.Service, catalog.Team]),
@@ -302,7 +303,8 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
     table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
     listed = {word: cells[1] for cells in table for word in coded(cells[0])[:1]}
     default = catalog.General.model_fields[name].default
-    shown = {"version": "", "announcement_channel": "none", "public_url": "none", "retention": "see below"}
+    shown = {"version": "", "announcement_channel": "none", "public_url": "none"}
+    shown |= {"retention": "see below", "pagerduty": "none"}
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
 
@@ -412,6 +414,7 @@ def test_the_make_targets_that_are_named_exist():
 
 def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
     token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
+    token |= dict.fromkeys(("PAGERDUTY_ROUTING_KEY", "PAGERDUTY_SEARCH_KEY", "PAGERDUTY_TOKEN"), "p" * 32)
     seen = set()
     for number, (page, name, text) in enumerate(titled("yaml", "#")):
         folder = tmp_path / str(number)

@@ -968,7 +968,7 @@ def _wrong(name: tuple[str, ...], runbook: Runbook, scope: _Scope) -> str | None
         "run": ("id", "number", "dry_run", "requested_by"),
     }
     if root in ("alert", "incident"):
-        told = "text from outside may only fill a parameter (source), a note or the message of an assert"
+        told = "text from outside may only fill a parameter (source) or a text for people, such as a note or a message"
         return None if scope.prose else f"{whole} is not allowed here: {told}"
     if root not in declared:
         known = [*declared, "alert", "incident", *scope.own]
