@@ -237,12 +237,13 @@ class _Mocks:
 @dataclass
 class Mocked(Attempts):
     """Makes attempts without the world. *names* are the steps by their places, those of runbooks that are called as
-    ``caller/step``; *bare* are those that went well without a mock.
+    ``caller/step``; *bare* are those that went well without a mock; *wanted* is what those wait for that look at others.
     """
 
     mocks: _Mocks = field(default_factory=lambda: _Mocks({}))
     names: dict[str, str] = field(default_factory=dict)
     bare: set[str] = field(default_factory=set)
+    wanted: dict[str, set[str]] = field(default_factory=dict)
 
     def filled(self, step: Step, context: StepContext) -> BaseModel:
         """With marks in its text for what is not known, unless the step is to decide by it."""
@@ -269,6 +270,9 @@ class Mocked(Attempts):
             return await super().outcome(going, scope, step, kind, context)
         mock = self.mocks.next(name)
         if mock is None and step.type in REAL:
+            if step.check is not None:
+                until = str(step.action.get("until", "none"))
+                self.wanted[context.step_key] = {path[0] for path in names(until, expression=True)}
             return await super().outcome(going, scope, step, kind, context)
         try:
             params = self.filled(step, context)
@@ -289,7 +293,11 @@ class Mocked(Attempts):
         if (mock := self.mocks.next(name)) is None:
             raise PermanentError(f"mock `{name}`: it is looked at until something is so, and nothing is known of it")
         found = self._result(going, scope, step, None, mock, name, item=False)
-        return {"ok": found.ok, **found.values, **found.outputs}
+        given = {**found.values, **found.outputs}
+        for key, one in given.items():
+            if isinstance(one, Unknown) and key in self.wanted.get(context.step_key, ()):
+                raise PermanentError(one.why)
+        return {"ok": found.ok, **{key: one for key, one in given.items() if not isinstance(one, Unknown)}}
 
     def _name(self, scope: Scope, step: Step) -> str:
         caller = self.names.get(scope.prefix.removesuffix("/"))
