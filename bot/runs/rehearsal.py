@@ -236,7 +236,7 @@ class _Mocks:
 
 @dataclass
 class Mocked(Attempts):
-    """Makes attempts without the world. *names* are the steps by their places, those of called runbooks as
+    """Makes attempts without the world. *names* are the steps by their places, of called ones as
     ``caller/step``; *bare* are those that went well without a mock; *wanted* is what those wait for that look at others.
     """
 
