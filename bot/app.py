@@ -41,8 +41,8 @@ from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
 from bot.runs import access as run_access
+from bot.runs import needs, scratch
 from bot.runs import run as runs
-from bot.runs import scratch
 from bot.runs.access import May
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
@@ -185,6 +185,8 @@ class Bot:
             for runbook in runbooks
             if runbook not in self.books.runbooks
         ]
+        found += self.reach.oddities()
+        found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
         return found
 
     async def reread(self) -> None:
