@@ -23,6 +23,7 @@ NEEDS = {
     "conversations_info": ("channels:read", "groups:read"),
     "conversations_invite": ("channels:manage", "groups:write"),
     "conversations_join": ("channels:join",),
+    "conversations_replies": ("channels:history", "groups:history"),
     "conversations_list": ("channels:read", "groups:read"),
     "conversations_setTopic": ("channels:manage", "groups:write"),
     "files_completeUploadExternal": ("files:write",),
@@ -78,6 +79,7 @@ def test_every_button_that_a_view_shows_has_somebody_behind_it():
     forms = set()
     for name in actions:
         handled |= set(actions[name].BUTTONS) | set(getattr(actions[name], "OPENS", {}))
+        handled |= set(getattr(actions[name], "SENDS", {}))
         forms |= set(getattr(actions[name], "FORMS", {}))
     named = {value for key, value in vars(ids).items() if key.isupper() and "." in str(value)}
 
