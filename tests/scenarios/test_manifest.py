@@ -35,6 +35,7 @@ NEEDS = {
     "usergroups_list": ("usergroups:read",),
     "users_lookupByEmail": ("users:read.email",),
     "views_open": (),
+    "views_push": (),
     "views_update": (),
 }
 EVENTS = {"app_mention": ("app_mentions:read",), "team_join": ("users:read",), "user_change": ("users:read",)}
