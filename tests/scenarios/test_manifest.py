@@ -24,7 +24,6 @@ NEEDS = {
     "conversations_info": ("channels:read", "groups:read"),
     "conversations_invite": ("channels:manage", "groups:write"),
     "conversations_join": ("channels:join",),
-    "conversations_replies": ("channels:history", "groups:history"),
     "conversations_list": ("channels:read", "groups:read"),
     "conversations_replies": ("channels:history", "groups:history"),
     "conversations_setTopic": ("channels:manage", "groups:write"),
