@@ -28,6 +28,7 @@ from bot.incidents.model import Incident
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock, duration_text
 from bot.kit.errors import PermanentError
+from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
@@ -67,6 +68,10 @@ class Done:
     why: str = ""
     failed: bool = False
     result: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def _nobody(*_: Any) -> Any:
+    raise PermanentError("a look asks nobody and calls nothing")
 
 
 async def _anybody(run: Run, incident: Incident) -> str | None:
@@ -133,6 +138,28 @@ class Interpreter:
         finally:
             watch.cancel()
             self.tails.pop(run_id, None)
+
+    async def look(
+        self, runbook: Runbook, incident: Incident, step: Step, *, seconds: float
+    ) -> tuple[Outcome, Mapping[str, Any]]:
+        """Carry out a step that only reads, apart from any run: what came of it, and what its expressions saw."""
+        now = self.clock()
+        run = Run(
+            id=new_id(), incident_id=incident.id, number=0, runbook=runbook.id, sha256=runbook.sha256, definition={},
+            requested_by="bot", concurrency_key="", state=RunState.RUNNING, requested_at=now,
+        )  # fmt: skip
+        going = Going(
+            run, incident, runbook, {}, {}, Redactor([]), now + timedelta(seconds=seconds),
+            {"run": {"id": run.id, "number": 0, "dry_run": False, "requested_by": "bot"}},
+        )  # fmt: skip
+        scope = await self._scope(going, runbook.model_copy(update={"params": {}, "secrets": []}), {})
+        row = RunStep(
+            id=new_id(), run_id=run.id, path="look", position=0, attempt=1, step=step.key, name=step.heading,
+            type=step.type, effect="read", state=StepState.RUNNING, started_at=now,
+        )  # fmt: skip
+        ports = Ports(_nobody, _nobody)
+        outcome = await self._attempts.make(going, scope, step, row, ports, room=None, say=lambda _: None)
+        return outcome, scope.values
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -437,7 +464,8 @@ class Interpreter:
             row = last or await self.journal.started(going.run, step, going.place(path), 1, name, "read")
             await self.journal.finished(row, outcome, StepState.PREVIEWED)
             return Done(StepState.PREVIEWED, name)
-        row = last or await self.journal.started(going.run, step, going.place(path), 1, name, "read")
+        place = replace(going.place(path), items=len(items))
+        row = last or await self.journal.started(going.run, step, place, 1, name, "read")
         dones = await self._side_by_side(going, scope, step, path, items)
         failed = [done for done in dones if done.failed]
         counted = {
@@ -686,7 +714,7 @@ class Interpreter:
         try:
             return clip(one_line(going.redact.text(render(step.title, scope.values))), 150)
         except PermanentError:
-            return clip(one_line(step.title), 150)
+            return clip(one_line(step.heading), 150)
 
     async def _pause(self, going: Going, tries: Retry, failures: int, after: float) -> None:
         wait = tries.delay.total_seconds()
