@@ -24,6 +24,7 @@ import structlog
 
 from bot.kit.errors import PermanentError
 from bot.runs.redact import Redactor
+from bot.runs.step import Cancelled
 
 log = structlog.get_logger()
 
@@ -54,6 +55,16 @@ class Outcome:
     seconds: float
     survivors: tuple[int, ...] = ()
 
+    def settle(self, name: str) -> None:
+        """Raise where there is no result to speak of: *name* still runs, or it was stopped because its run was."""
+        if self.survivors:
+            raise PermanentError(
+                f"{name} was killed and still runs (process {_list(self.survivors)}); look at the host before you try "
+                "again"
+            )
+        if self.cancelled:
+            raise Cancelled(f"{name} was stopped")
+
 
 def find(program: str) -> str:
     """The file that *program* is: an absolute path, or a name on the fixed search path."""
@@ -64,6 +75,23 @@ def find(program: str) -> str:
         where = "does not exist or is not executable" if "/" in program else f"is not installed (looked in {PATH})"
         raise PermanentError(f"the program {program!r} {where}")
     return found
+
+
+def need(program: str, hint: str) -> None:
+    """Refuse to go on where *program* is missing, with a *hint* at what to do."""
+    try:
+        find(program)
+    except PermanentError as error:
+        raise PermanentError(f"{error}; {hint}") from None
+
+
+def unsettable(name: object) -> str | None:
+    """Why a runbook cannot set the environment variable *name*, or None."""
+    if not str(name).isidentifier() or not str(name).isascii():
+        return f"{name!r} is not a name for an environment variable"
+    if name == MARK or str(name).startswith(("LD_", "DYLD_")):
+        return f"{name} cannot be set"
+    return None
 
 
 async def run(

@@ -24,6 +24,7 @@ from bot.catalog.targets import Reach
 from bot.incidents.pager import Pager
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError
+from bot.kit.text import clip
 from bot.runs.expressions import render_value
 from bot.runs.redact import Redactor
 
@@ -164,10 +165,14 @@ class StepContext:
         if self.folder is None:
             raise PermanentError("this runbook has no folder to look for files in")
         home = self.folder.resolve()
-        found = (home / name).resolve()
+        try:
+            found = (home / name).resolve()
+            there = found.exists()
+        except (OSError, ValueError):
+            raise PermanentError(f"{clip(name, 60)!r} cannot be the name of a file") from None
         if not found.is_relative_to(home) or found == home:
             raise PermanentError(f"{name!r} leads out of the folder of the runbooks")
-        if not found.exists():
+        if not there:
             raise PermanentError(f"there is no {name!r} in the folder of the runbooks")
         return found
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bot.kit.shelf import Shelf
 from bot.runs.redact import Redactor
 from bot.runs.step import StepContext, StepResult, prepare
 
@@ -37,3 +38,9 @@ def bench() -> Bench:
 @pytest.fixture
 def run(bench: Bench) -> Callable[..., Any]:
     return bench.run
+
+
+@pytest.fixture(scope="session")
+def shelf_of_steps() -> Shelf:
+    """All step types."""
+    return Shelf("bot.steps", must_have=("Params", "run", "EFFECT", "RESULT", "preview")).load()
