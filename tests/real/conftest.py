@@ -22,7 +22,7 @@ from tests.scenarios.conftest import QUICK, TOKEN, Stage, app_of_the_bot, staged
 # Without its programs a file is not collected; CI sets TOCSIN_TEST_ALL, which makes that an error.
 NEEDS = {
     "test_alertmanager.py": PROGRAMS,
-    "test_ansible.py": ("ansible-playbook",),
+    "test_ansible.py": ("ansible-playbook", "sshd"),
     "test_kubectl.py": ("kubectl",),
     "test_terraform.py": ("terraform",),
 }
