@@ -24,7 +24,8 @@ from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.postmortems import draft as drafts
 from bot.reactions import react
-from bot.runs import audit
+from bot.runs import audit, recorded
+from bot.runs import run as runs
 from bot.runs import runbook as runbooks
 from bot.settings import Settings, environment
 from bot.slack import manifest as manifests
@@ -238,6 +239,28 @@ def lint(path: Annotated[Path, typer.Argument(help="a runbook, or a folder of th
     if problems:
         fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", code=1)
     say("no problems")
+
+
+@runbook.command("from")
+def from_incident(
+    reference: Annotated[str, typer.Argument(help="INC-1")],
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Draft a runbook from what was done in an incident: its runs, and what people wrote down as actions."""
+    settings = Settings()
+    bot = app.build(settings, environment())
+
+    async def work(engine: Engine) -> bytes:
+        async with engine.db.read() as session:
+            incident = await _incident(session, reference)
+            events = await timeline.whole(session, incident.id)
+            done = await runs.of_incident(session, incident.id)
+            alerts = await lifecycle.alerts(session, incident.id)
+        service = bot.config.services.get(incident.service or "")
+        owner = (service.owner if service else None) or "unowned"
+        return recorded.draft(incident, events, done, alerts, bot.books.runbooks, owner=owner).encode()
+
+    _put(target, _beside(work))
 
 
 @postmortem.command("export")

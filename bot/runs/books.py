@@ -95,6 +95,7 @@ def alert_values(alerts: Sequence[AlertRow]) -> dict[str, Any]:
         "title": first.title,
         "severity": first.severity,
         "url": first.url or "",
+        "starts_at": first.starts_at.isoformat(),
     }
 
 

@@ -43,7 +43,7 @@ from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
-from bot.runs.step import EXPRESSION, LITERAL, Answer, Question, Room, marks, prepare
+from bot.runs.step import EXPRESSION, LITERAL, Answer, Question, Room, marks
 
 log = structlog.get_logger()
 
@@ -79,11 +79,12 @@ async def _anybody(run: Run, incident: Incident) -> str | None:
 class Interpreter:
     """The workflow `run`. What it may see of the environment is what a runbook names.
 
-    *home* is where runs have folders of their own. *rooms* gives the place in the chat that a run speaks in, and
-    *may* says why somebody who asked for a run may not go on with it any more.
+    *record* and *attempts* stand in for the database and the world where a runbook is tried out; without a *record*,
+    an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a
+    run speaks in, and *may* says why somebody who asked for a run may not go on with it any more.
     """
 
-    engine: Engine
+    engine: Engine | None
     react: React
     steps: Shelf
     clock: Clock
@@ -104,10 +105,15 @@ class Interpreter:
     attempts: Attempts | None = None
 
     def __post_init__(self) -> None:
-        self.journal: Record = self.record or Journal(self.engine, self.react, self.clock)
+        self.journal: Record = self.record or self._journal()
         self._attempts = self.attempts or Attempts(
             self.steps, self.clock, self.reach, self.allow_private, self.folder, self.pager
         )
+
+    def _journal(self) -> Journal:
+        if self.engine is None:
+            raise TypeError("an interpreter needs an engine, or a record to write into")
+        return Journal(self.engine, self.react, self.clock)
 
     async def run(self, run_id: str, round_: int) -> None:
         """Start or go on with a run; *round_* tells a stale promise from the newest one."""
@@ -168,12 +174,12 @@ class Interpreter:
         known = {
             **going.base,
             "params": given,
-            "vars": runbook.vars,
             "env": {name: self.environment.get(name, "") for name in runbook.env},
             "runbook": about,
             "failure": NOTHING_FAILED,
             "steps": {},
         }
+        known["vars"] = render_value(runbook.vars, known)
         return Scope(runbook, known, secrets, hidden, prefix, depth)
 
     async def _secret(self, name: str) -> str:
@@ -597,7 +603,7 @@ class Interpreter:
         """Go through what a runbook did that was called before a restart, to know what of it to take back."""
         replaying, going.replaying = going.replaying, True
         try:
-            params = prepare(self.steps[step.type], step.action, self._attempts.context(going, scope, step, row))
+            params = self._attempts.filled(step, self._attempts.context(going, scope, step, row))
             book = going.books[str(params.model_dump()["use"])]
             checked = values.check(book, params.model_dump()["params"])
             inner = await self._scope(going, book, checked, prefix=f"{path}/", depth=scope.depth + 1)

@@ -1,5 +1,6 @@
 """What may happen to a run: started, cancelled, answered; each leaves its line on the timeline."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bot.incidents.timeline import React
 from bot.kit.errors import PermanentError, UserError
 from bot.kit.text import clean
 from bot.runs import access, audit, params
-from bot.runs.expressions import render
+from bot.runs.expressions import render, render_value
 from bot.runs.model import (
     ENDED,
     PAUSED,
@@ -384,6 +385,12 @@ async def shown(session: AsyncSession, run_id: str, tail: Sequence[str] = ()) ->
     )
 
 
+async def of_incident(session: AsyncSession, incident_id: str) -> list[Run]:
+    """Every run of an incident, in order."""
+    query = sa.select(Run).where(col(Run.incident_id) == incident_id)
+    return list(await session.scalars(query.order_by(col(Run.number))))
+
+
 async def attempts(session: AsyncSession, run_id: str) -> list[RunStep]:
     """Every attempt at every step, in order."""
     query = sa.select(RunStep).where(col(RunStep.run_id) == run_id)
@@ -392,8 +399,12 @@ async def attempts(session: AsyncSession, run_id: str) -> list[RunStep]:
 
 def _key(runbook: Runbook, checked: Mapping[str, Any]) -> str:
     about = {"id": runbook.id, "name": runbook.name}
-    known = {"params": checked, "runbook": about, "vars": runbook.vars}
-    return clean(render(runbook.concurrency.key, known))[:200]
+    known: dict[str, Any] = {"params": checked, "runbook": about}
+    made = dict(runbook.vars)
+    for name, value in runbook.vars.items():
+        with contextlib.suppress(PermanentError):  # it needs what only a run that has begun knows
+            made[name] = render_value(value, known)
+    return clean(render(runbook.concurrency.key, {**known, "vars": made}))[:200]
 
 
 async def _key_lock(session: AsyncSession, key: str) -> None:

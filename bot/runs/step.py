@@ -3,7 +3,8 @@
 A step type is one file in `bot/steps/`: `Params`, `EFFECT`, `RESULT`, `run` and `preview`. Text in its parameters is
 filled in before they are checked. Marks on a field say otherwise: `EXPRESSION` (computed by the step itself, not
 filled in), `LITERAL` (never filled in, and refused where it holds `{{ }}`), `SECRETS` (may hold `secrets.…`) and
-`PROSE` (for people alone, so it may quote the alert).
+`PROSE` (for people alone, so it may quote the alert); `Quoted` says how what is filled in is written, in a language
+such as that of queries.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, cast
 
-from pydantic import BaseModel, BeforeValidator, JsonValue, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from bot.catalog.targets import Reach
@@ -25,7 +26,7 @@ from bot.incidents.pager import Pager
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError
 from bot.kit.text import clip
-from bot.runs.expressions import render_value
+from bot.runs.expressions import render_quoted, render_value
 from bot.runs.redact import Redactor
 
 Effect = Literal["read", "write", "destructive"]
@@ -47,6 +48,15 @@ EXPRESSION = Mark.EXPRESSION
 LITERAL = Mark.LITERAL
 SECRETS = Mark.SECRETS
 PROSE = Mark.PROSE
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Marks a text in a language of its own, or a list of such texts: *quote* is given what stands before a `{{ … }}`
+    and the value of it.
+    """
+
+    quote: Callable[[str, Any], str]
 
 
 class Cancelled(BotError):  # noqa: N818  (an end that was asked for, not an error)
@@ -215,9 +225,18 @@ def marks(params: type[BaseModel]) -> dict[str, Mark]:
     }
 
 
+def _quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+    return {
+        info.alias or name: mark.quote
+        for name, info in params.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Quoted)
+    }
+
+
 def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
     """The checked parameters of a step: every text filled in, except expressions."""
-    marked = marks(step.Params)
+    marked, quotes = marks(step.Params), _quotes(step.Params)
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
@@ -226,7 +245,10 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            filled[key] = render_value(value, known)
+            if key in quotes:
+                filled[key] = _quoted(value, open_values, quotes[key])
+            else:
+                filled[key] = render_value(value, known)
         except PermanentError as error:
             raise PermanentError(context.redact.text(f"{key}: {error}")) from None
     try:
@@ -234,6 +256,12 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, part['loc']))}: {message(part)}" for part in error.errors())
         raise PermanentError(context.redact.text(told)) from None
+
+
+def _quoted(value: Any, known: Mapping[str, Any], quote: Callable[[str, Any], str]) -> Any:
+    if isinstance(value, list):
+        return [_quoted(item, known, quote) for item in value]
+    return render_quoted(value, known, quote) if isinstance(value, str) else value
 
 
 def _with_secrets(values: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
@@ -302,7 +330,11 @@ def _duration_text(length: timedelta) -> str:
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+# As it is written in a file, for the schema that editors use.
+_Written = Annotated[str, Field(pattern=r"^([0-9]{1,9}(ms|s|m|h|d))+$", examples=["30s", "5m", "1h30m"])]
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=_Written), PlainSerializer(_duration_text)
+]
 
 
 def _text(value: object) -> object:
@@ -312,4 +344,4 @@ def _text(value: object) -> object:
 
 
 # Text in which a number that was filled in, or written without quotes, is text as well.
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]

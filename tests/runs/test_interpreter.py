@@ -285,3 +285,18 @@ async def test_each_step_is_on_the_timeline_once_before_and_once_after(bench):
         "run.step_succeeded",
         "run.ended",
     ]
+
+
+async def test_a_constant_may_be_made_of_parameters_and_the_key_of_a_constant(bench):
+    plugin = bench.plugin("probe")
+    book = (
+        "params: {host: {default: web-1}}\nvars: {base: 'https://{{ params.host }}:8080', most: 3}\n"
+        "concurrency: {key: '{{ vars.base }}'}\nsteps:\n  - probe: {text: '{{ vars.base }}/x'}\n"
+        "outputs: {base: vars.base, most: vars.most}\n"
+    )
+
+    run = await bench.carry_out(await bench.start(book))
+
+    assert run.outputs == {"base": "https://web-1:8080", "most": 3}
+    assert run.concurrency_key == "https://web-1:8080"
+    assert plugin.contexts[0].values["vars"]["base"] == "https://web-1:8080"

@@ -24,7 +24,9 @@ GOOD = {
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
     "note": {"text": "x"},
+    "prometheus": {"query": "up"},
     "runbook": {"use": "other"},
+    "sql": {"connection": "orders", "query": "select 1"},
     "wait": {"for": "1s"},
 }
 
