@@ -27,6 +27,7 @@ from pydantic import (
 from bot.kit.errors import PermanentError
 from bot.kit.text import clip, one_line
 from bot.runs import process, scratch
+from bot.runs.program import Env, end, need, settle
 from bot.runs.step import SECRETS, StepContext, StepResult, Text, refuse
 
 EFFECT = "write"
@@ -50,7 +51,7 @@ _FAULT = re.compile(r"^(?:ERROR! |\[ERROR\]: )(.{1,1000})", re.MULTILINE)
 
 def _env(value: object) -> object:
     for name in value if isinstance(value, dict) else ():
-        if told := process.unsettable(name) or _closed(str(name)):
+        if told := _closed(str(name)):
             raise refuse(told)
     return value
 
@@ -110,7 +111,7 @@ class Params(BaseModel):
     vault_password: Annotated[Annotated[Text, Field(min_length=1)] | None, SECRETS] = Field(
         default=None, description="opens what ansible-vault has encrypted; a secret"
     )
-    env: Annotated[dict[str, Text], BeforeValidator(_env), SECRETS] = Field(
+    env: Annotated[Env, BeforeValidator(_env), SECRETS] = Field(
         default={}, description="environment variables for modules and plugins"
     )
 
@@ -169,7 +170,7 @@ async def _played(context: StepContext, params: Params, *, check: bool, diff: bo
     playbook = context.file(params.playbook)
     if not playbook.is_file():
         raise PermanentError(f"{params.playbook!r} is a folder; name the file of the playbook")
-    process.need("ansible-playbook", INSTALL)
+    need("ansible-playbook", INSTALL)
     with scratch.corner(context.scratch) as corner:
         outcome = await process.run(
             [
@@ -190,7 +191,7 @@ async def _played(context: StepContext, params: Params, *, check: bool, diff: bo
             cwd=str(playbook.parent),
             keep=KEEP,
         )
-    outcome.settle("ansible-playbook")
+    settle("ansible-playbook", outcome)
     stats = await asyncio.to_thread(recap, outcome.stdout)
     return _judged(context, params, outcome, stats, check=check)
 
@@ -308,7 +309,7 @@ def _judged(
         told = f"{params.playbook}: {'; '.join(parts)}"
     elif not ok:
         none = "no host matched, nothing was done" if outcome.exit_code == 0 else ""
-        told = f"{params.playbook}: {none or fault(outcome.stderr) or f'ended with exit code {outcome.exit_code}'}"
+        told = f"{params.playbook}: {none or fault(outcome.stderr) or end(outcome)}"
     else:
         changed = [name for name, tally in stats.items() if tally.changed]
         how = f"{'would change' if check else 'changed'} {_names(changed)}" if changed else "nothing to change"

@@ -24,6 +24,7 @@ from bot.kit.fetch import Guard
 from bot.kit.text import clip, one_line
 from bot.runs import process, scratch
 from bot.runs.expressions import templated
+from bot.runs.program import end, need, settle
 from bot.runs.redact import MASK, Open, Redactor
 from bot.runs.step import Quoted, StepContext, StepResult, Text, refuse
 
@@ -367,7 +368,7 @@ async def _run(context: StepContext, params: Params, args: Sequence[str]) -> Ste
         raise PermanentError("this may show what Secrets hold; use parse: json, which leaves that out")
     if closed := [name for name in context.env if name.startswith("KUBE")]:
         raise PermanentError(f"{closed[0]} cannot be handed over: which cluster, and how, is said by targets.yaml")
-    process.need("kubectl", INSTALL)
+    need("kubectl", INSTALL)
     connection = context.reach.connection(params.context, "kubernetes")
     token = await _token(context, params.context, connection)
     redact = context.redact.knowing(token)
@@ -385,7 +386,7 @@ async def _run(context: StepContext, params: Params, args: Sequence[str]) -> Ste
             env=context.env,
             keep=JSON_LIMIT if wants_json else SHOWN,
         )
-    outcome.settle("kubectl")
+    settle("kubectl", outcome)
     return await _judged(context, params, found, outcome, redact)
 
 
@@ -477,7 +478,7 @@ async def _judged(
     elif outcome.timed_out:
         told = f"was stopped after {context.timeout:g} s"
     else:
-        told = told_by(stderr) or told_by(stdout) or f"ended with exit code {outcome.exit_code}"
+        told = told_by(stderr) or told_by(stdout) or end(outcome)
         if "command terminated with exit code" not in stderr:  # or these are the words of a program in a container
             _raised(params.context, name, stderr, told)
     output = stdout + (f"\n{stderr}" if stderr else "")

@@ -24,6 +24,7 @@ from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.ids import derived_id
 from bot.kit.text import clip, nearest, one_line
 from bot.runs import process, scratch
+from bot.runs.program import Env, end, need, settle
 from bot.runs.redact import MASK, Open, Redactor
 from bot.runs.step import SECRETS, Cancelled, StepContext, StepResult, Text, refuse
 
@@ -53,7 +54,7 @@ _OPEN = ("TF_HTTP_", "TF_TOKEN_", "TF_REGISTRY_", "TF_CLI_CONFIG_FILE", "TF_PLUG
 
 def _env(value: object) -> object:
     for name in value if isinstance(value, dict) else ():
-        if told := process.unsettable(name) or _closed(str(name)):
+        if told := _closed(str(name)):
             raise refuse(told)
     return value
 
@@ -107,7 +108,7 @@ class Params(BaseModel):
         default=None, description="id of the step whose saved plan is applied"
     )
     max_destroy: int = Field(default=0, ge=0, strict=True, description="most resources that may be destroyed")
-    env: Annotated[dict[str, Text], BeforeValidator(_env), SECRETS] = Field(
+    env: Annotated[Env, BeforeValidator(_env), SECRETS] = Field(
         default={}, description="environment variables, such as credentials of providers"
     )
     providers: Annotated[Text, Field(min_length=1)] | None = Field(
@@ -408,7 +409,7 @@ class _Work:
             keep=keep,
         )
         try:
-            outcome.settle(f"{binary} {args[0]}")
+            settle(f"{binary} {args[0]}", outcome)
         except Cancelled:
             raise Cancelled(f"{binary} {args[0]} was stopped{_hint(args[0])}") from None
         if outcome.exit_code and (who := locked(outcome.stderr)):
@@ -421,7 +422,7 @@ class _Work:
         if outcome.timed_out:
             told = f"{name} was stopped after {self.context.timeout:g} s{_hint(what)}"
         else:
-            told = f"{name}: {wrong(outcome.stderr) or f'ended with exit code {outcome.exit_code}'}{_hint(what)}"
+            told = f"{name}: {wrong(outcome.stderr) or end(outcome)}{_hint(what)}"
         values: dict[str, JsonValue] = {"exit_code": outcome.exit_code}
         return StepResult(False, told, _output_of(outcome), values, truncated=outcome.dropped)
 
@@ -442,7 +443,7 @@ def _at_work(context: StepContext, params: Params) -> Iterator[_Work]:
     folder = context.file(params.dir)
     if not folder.is_dir():
         raise PermanentError(f"{params.dir!r} is not a folder; name the one that holds the configuration")
-    process.need(params.binary, INSTALL[params.binary])
+    need(params.binary, INSTALL[params.binary])
     with scratch.corner(context.scratch) as corner:
         yield _Work(context, params, folder, corner, time.monotonic() + context.timeout)
 

@@ -1,4 +1,4 @@
-"""Real servers and programs: the bot against them, or single steps of runbooks."""
+"""Against real programs: the whole bot with a Prometheus and Alertmanagers, steps with what they work on."""
 
 import json
 import os
@@ -17,20 +17,19 @@ from bot.alerts.model import Delivery
 from bot.app import Tempo
 from bot.kit.db import Database
 from tests.real.monitoring import PROGRAMS, Monitoring, monitoring
+from tests.real.sshd import SSHD
 from tests.scenarios.conftest import QUICK, TOKEN, Stage, app_of_the_bot, staged, write_config
 
-# Without its programs a file is not collected; CI sets TOCSIN_TEST_ALL, which makes that an error.
+# What needs a program that is absent is not collected; CI sets TOCSIN_TEST_ALL, which makes that an error.
 NEEDS = {
-    "test_alertmanager.py": PROGRAMS,
-    "test_ansible.py": ("ansible-playbook", "sshd"),
-    "test_kubectl.py": ("kubectl",),
-    "test_terraform.py": ("terraform",),
+    "test_alertmanager.py": tuple(map(shutil.which, PROGRAMS)),
+    "test_ansible.py": (SSHD, shutil.which("ansible-playbook")),
+    "test_kubectl.py": (shutil.which("kubectl"), shutil.which("openssl")),
+    "test_prometheus.py": tuple(map(shutil.which, PROGRAMS)),
+    "test_ssh.py": (SSHD, shutil.which("ssh")),
+    "test_terraform.py": (shutil.which("terraform"),),
 }
-collect_ignore = [
-    file
-    for file, programs in NEEDS.items()
-    if not (all(map(shutil.which, programs)) or os.environ.get("TOCSIN_TEST_ALL"))
-]
+collect_ignore = [] if os.environ.get("TOCSIN_TEST_ALL") else [name for name, found in NEEDS.items() if not all(found)]
 
 CONNECTIONS = (
     "version: 1\nconnections:\n"

@@ -171,4 +171,4 @@ def test_a_missing_program_is_named_with_what_to_install():
     with pytest.raises(
         PermanentError, match=r"is not installed \(looked in .*\); install Ansible \(the package ansible-"
     ):
-        step.process.need("ansible-playbook-of-nobody", step.INSTALL)
+        step.need("ansible-playbook-of-nobody", step.INSTALL)

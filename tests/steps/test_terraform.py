@@ -311,7 +311,7 @@ def test_a_missing_program_is_named_with_what_to_install(binary):
 
     assert hint.startswith("install ")
     with pytest.raises(PermanentError, match=rf"'{binary}-of-nobody' is not installed \(looked in .*\); {hint[:15]}"):
-        step.process.need(f"{binary}-of-nobody", hint)
+        step.need(f"{binary}-of-nobody", hint)
 
 
 async def test_nothing_is_looked_for_outside_of_the_folder_of_the_runbooks(run, tmp_path: Path):
