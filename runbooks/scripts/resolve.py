@@ -95,14 +95,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--type", choices=tuple(KINDS), default="A", dest="kind")
-    parser.add_argument("--server", action="append", default=[], help="address; those of resolv.conf otherwise")
+    parser.add_argument("--servers", default="", help="addresses with commas between; those of resolv.conf otherwise")
     parser.add_argument("--port", type=int, default=53)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"))
     asked = parser.parse_args()
-    asking = asked.server or servers(asked.resolv_conf.read_text(encoding="utf-8", errors="replace"))
+    asking = [one for one in asked.servers.split(",") if one] or servers(asked.resolv_conf.read_text(encoding="utf-8", errors="replace"))
     if not asking:
-        raise SystemExit(f"{asked.resolv_conf} names no server; give one with --server")
+        raise SystemExit(f"{asked.resolv_conf} names no server; give one with --servers")
     told = [ask(server, asked.port, asked.name, asked.kind, asked.seconds) for server in asking[:10]]
     failing = [one["server"] for one in told if not one["ok"]]
     seen = {tuple(sorted(one["answers"])) for one in told if one["ok"]}

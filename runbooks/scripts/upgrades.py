@@ -49,9 +49,12 @@ def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read {"reports": [{"host": …, "text": …, "reboot": …}]} from stdin, print the summary."""
+    """Read three lists side by side from stdin, {"hosts": …, "texts": …, "reboots": …}, and print the summary."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    json.dump(summary(json.load(sys.stdin)["reports"]), sys.stdout)
+    given = json.load(sys.stdin)
+    columns = zip(given["hosts"], given["texts"], given["reboots"], strict=True)
+    reports = [{"host": host, "text": text, "reboot": reboot} for host, text, reboot in columns]
+    json.dump(summary(reports), sys.stdout)
 
 
 if __name__ == "__main__":
