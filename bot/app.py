@@ -27,6 +27,7 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.opening import Opening
+from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
@@ -46,6 +47,8 @@ from bot.runs.access import May
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import ENDED, RunState
+from bot.runs.pages import IncidentPages
+from bot.runs.room import IncidentRoom
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -83,7 +86,7 @@ def shelves() -> Shelves:
     return Shelves(
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
-        pagers=Shelf("bot.pagers", must_have=("page",)).load(),
+        pagers=Shelf("bot.pagers", must_have=("make",)).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
@@ -130,6 +133,7 @@ class Bot:
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
         self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -278,6 +282,7 @@ class Bot:
             await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
         else:
             await self.engine.close()
+        await self.pager.close()
         if joined is not None:
             await joined.session.close()
             log.info("bot.stopped")
@@ -334,11 +339,15 @@ class Bot:
             reach=self.reach,
             folder=self.books.folder,
             home=self.settings.scratch or scratch.default(),
+            rooms=lambda run, incident: IncidentRoom(self.engine, react, chat, self.clock, incident.id, run.id),
+            pages=lambda run, incident: IncidentPages(
+                self.engine, react, self.pager, general.pager, self.clock, incident.id, general.public_url
+            ),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         show = Show(self.engine, react, chat, self.clock, interpreter)
         telling = Telling(self.engine, react, chat, self.clock)
-        paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
+        paging = Paging(self.engine, react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, react, chat, self.clock, telling.notify)
         for name, workflow in (
             ("open", opening.open),

@@ -60,6 +60,13 @@ async def of_step(session: AsyncSession, step_id: str) -> Approval | None:
     return await session.scalar(query.execution_options(populate_existing=True))
 
 
+async def of_run(session: AsyncSession, run_id: str) -> tuple[list[Approval], list[Vote]]:
+    """Everything that a run asked, in order, and all that was answered."""
+    query = sa.select(Approval).where(col(Approval.run_id) == run_id)
+    asked = list(await session.scalars(query.order_by(col(Approval.asked_at), col(Approval.id))))
+    return asked, [vote for one in asked for vote in await votes(session, one.id)]
+
+
 async def votes(session: AsyncSession, approval_id: str) -> list[Vote]:
     """The answers so far, in order."""
     query = sa.select(Vote).where(col(Vote.approval_id) == approval_id)

@@ -14,7 +14,6 @@ import structlog
 from pydantic import BaseModel, JsonValue
 
 from bot.catalog.targets import Reach
-from bot.incidents.pager import Pager
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.shelf import Shelf
@@ -25,7 +24,7 @@ from bot.runs.journal import OUTPUT, SUMMARY, Lost, Outcome
 from bot.runs.model import RunStep
 from bot.runs.redact import Redactor
 from bot.runs.runbook import Step
-from bot.runs.step import Answer, Cancelled, File, Question, Room, StepContext, StepResult, effect, prepare
+from bot.runs.step import Answer, Cancelled, File, Pages, Question, Room, StepContext, StepResult, effect, prepare
 
 log = structlog.get_logger()
 
@@ -61,7 +60,6 @@ class Attempts:
     reach: Reach = field(default_factory=Reach)
     allow_private: tuple[str, ...] = ()
     folder: Path | None = None
-    pager: Pager | None = None
 
     async def make(
         self,
@@ -73,9 +71,11 @@ class Attempts:
         *,
         room: Room | None,
         say: Callable[[str], None],
+        pages: Pages | None = None,
     ) -> Outcome:
         """One attempt; whatever a plugin does comes out as an outcome with a word."""
-        context = self._whole(self.context(going, scope, step, row), going, scope, step, ports, room, say)
+        known = replace(self.context(going, scope, step, row), room=room, pager=pages)
+        context = self._whole(known, going, scope, step, ports, say)
         try:
             return await self.outcome(going, scope, step, row.effect, context)
         except TimeoutError:
@@ -132,7 +132,6 @@ class Attempts:
             reach=self.reach,
             folder=self.folder,
             scratch=going.scratch,
-            pager=self.pager,
             dry_run=going.run.dry_run,
         )
 
@@ -143,7 +142,6 @@ class Attempts:
         scope: Scope,
         step: Step,
         ports: Ports,
-        room: Room | None,
         say: Callable[[str], None],
     ) -> StepContext:
         async def check() -> Mapping[str, JsonValue]:
@@ -151,7 +149,7 @@ class Attempts:
                 raise PermanentError("there is no check below this step")
             return await self.look(going, scope, step.check, replace(context, check=check))
 
-        return replace(context, say=say, room=room, ask=ports.ask, call=ports.call, check=check)
+        return replace(context, say=say, ask=ports.ask, call=ports.call, check=check)
 
     async def look(self, going: Going, scope: Scope, step: Step, context: StepContext) -> Mapping[str, JsonValue]:
         """What the step below another one gives, carried out once; it only reads."""

@@ -52,6 +52,7 @@ _STRING_METHODS = frozenset(
 _MAPPING_METHODS = frozenset({"items", "keys", "values", "get"})
 _LIST_METHODS = frozenset({"index", "count"})
 _NUMBER_BITS = 256
+_HOLE = re.compile(r"\{\{[-+]?\s*(.*?)\s*[-+]?\}\}", re.DOTALL)
 _NO_CALLS = "only simple methods of texts, lists and mappings can be called; for the rest there are filters"
 
 # What a template may raise on the values it is given; anything else is a fault of ours and must be seen.
@@ -100,6 +101,27 @@ def render_value(value: Any, context: Mapping[str, Any]) -> Any:
     if not _has_text(value):
         return value
     return _watched(lambda: _render_value(value, context))
+
+
+def fill(value: Any, context: Mapping[str, Any]) -> Any:
+    """*value* with every text in it filled in as far as it can be; the rest is marked: ``‹steps.a.stdout›``."""
+    if isinstance(value, Mapping):
+        return {key: fill(item, context) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [fill(item, context) for item in value]
+    if not templated(value):
+        return value
+    try:
+        return render_value(value, context)
+    except ExpressionError:
+        return _HOLE.sub(lambda found: _hole(found, context), value)
+
+
+def _hole(found: re.Match[str], context: Mapping[str, Any]) -> str:
+    try:
+        return render(found[0], context)
+    except ExpressionError:
+        return f"‹{found[1]}›"
 
 
 def render_quoted(text: str, context: Mapping[str, Any], quote: Callable[[str, Any], str]) -> str:

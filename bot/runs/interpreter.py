@@ -25,7 +25,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from bot.catalog.targets import Reach
 from bot.engine import Engine
 from bot.incidents.model import Incident
-from bot.incidents.pager import Pager
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock, duration_text
 from bot.kit.errors import PermanentError
@@ -43,7 +42,7 @@ from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
-from bot.runs.step import EXPRESSION, LITERAL, Answer, Question, Room, marks
+from bot.runs.step import EXPRESSION, LITERAL, Answer, Pages, Question, Room, marks
 
 log = structlog.get_logger()
 
@@ -81,7 +80,8 @@ class Interpreter:
 
     *record* and *attempts* stand in for the database and the world where a runbook is tried out; without a *record*,
     an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a
-    run speaks in, and *may* says why somebody who asked for a run may not go on with it any more.
+    run speaks in, *pages* whoever can be woken for it, and *may* says why somebody who asked for a run may not go on
+    with it any more.
     """
 
     engine: Engine | None
@@ -98,17 +98,15 @@ class Interpreter:
     reach: Reach = field(default_factory=Reach)
     folder: Path | None = None
     home: Path | None = None
-    pager: Pager | None = None
     rooms: Callable[[Run, Incident], Room] | None = None
+    pages: Callable[[Run, Incident], Pages] | None = None
     may: May = _anybody
     record: Record | None = None
     attempts: Attempts | None = None
 
     def __post_init__(self) -> None:
         self.journal: Record = self.record or self._journal()
-        self._attempts = self.attempts or Attempts(
-            self.steps, self.clock, self.reach, self.allow_private, self.folder, self.pager
-        )
+        self._attempts = self.attempts or Attempts(self.steps, self.clock, self.reach, self.allow_private, self.folder)
 
     def _journal(self) -> Journal:
         if self.engine is None:
@@ -399,8 +397,10 @@ class Interpreter:
             return await self._call(going, scope, name, given, path)
 
         room = None if self.rooms is None else self.rooms(going.run, going.incident)
+        pages = None if self.pages is None else self.pages(going.run, going.incident)
         say = lambda told: self._say(going.run.id, told)  # noqa: E731 - two words
-        return await self._attempts.make(going, scope, step, row, Ports(ask, call), room=room, say=say)
+        ports = Ports(ask, call)
+        return await self._attempts.make(going, scope, step, row, ports, room=room, say=say, pages=pages)
 
     async def _interrupted(self, going: Going, row: RunStep) -> None:
         """A write was interrupted. What is left of it here is ended, for nobody watches its time any more."""

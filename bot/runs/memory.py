@@ -8,7 +8,7 @@ from typing import Any
 from bot.alerts.model import AlertRow
 from bot.incidents.model import Incident, Sev, Status
 from bot.kit.clock import Clock
-from bot.kit.ids import derived_id
+from bot.kit.ids import derived_id, new_id
 from bot.kit.text import clip, one_line
 from bot.runs import approval as approvals
 from bot.runs import run as runs
@@ -195,7 +195,7 @@ def remembered(
     )
     alerts = [] if alert is None else [_alert(alert, clock)]
     run = Run(
-        id=derived_id("memory", runbook.id),
+        id=new_id(),
         incident_id=incident.id,
         number=1,
         runbook=runbook.id,

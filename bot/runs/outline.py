@@ -1,19 +1,15 @@
 """What the steps of a runbook would be: everything filled in that is known before it is started."""
 
 import contextlib
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bot.kit.errors import PermanentError
 from bot.kit.shelf import Shelf
-from bot.runs.expressions import render_value, templated
+from bot.runs.expressions import Unknown, fill, render_quoted
 from bot.runs.runbook import Alert, Runbook, Step
-from bot.runs.step import EXPRESSION, LITERAL, marks
+from bot.runs.step import EXPRESSION, LITERAL, marks, quotes
 
-# How a value that is not known yet is marked.
-OPEN, CLOSE = "‹", "›"
-_HOLE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _FIELDS = ("when", "foreach", "parallel", "retry", "timeout", "continue_on_error", "outputs")
 
 
@@ -38,10 +34,9 @@ def outline(runbook: Runbook, params: Mapping[str, Any], alert: Alert | None, st
 
 def _known(runbook: Runbook, params: Mapping[str, Any], alert: Alert | None) -> dict[str, Any]:
     about = {"id": runbook.id, "name": runbook.name, "owner": runbook.owner, "risk": runbook.risk}
-    named = {name: f"{OPEN}params.{name}{CLOSE}" for name, one in runbook.params.items() if one.type == "secret"}
+    hidden = Unknown("only a run may know it")
+    named = {name: hidden for name, one in runbook.params.items() if one.type == "secret"}
     known: dict[str, Any] = {"params": {**params, **named}, "runbook": about}
-    known["secrets"] = {name: f"{OPEN}secrets.{name}{CLOSE}" for name in runbook.secrets}
-    known["env"] = {name: f"{OPEN}env.{name}{CLOSE}" for name in runbook.env}
     if alert is not None:
         known["alert"] = alert.model_dump()
     return known
@@ -58,21 +53,7 @@ class _Filling:
 
     def value(self, value: Any) -> Any:
         """*value*, as far as it can be filled in."""
-        if isinstance(value, Mapping):
-            return {key: self.value(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [self.value(one) for one in value]
-        if not isinstance(value, str) or not templated(value):
-            return value
-        with contextlib.suppress(PermanentError):
-            return render_value(value, self.known)
-        return _HOLE.sub(self._part, value)
-
-    def _part(self, found: re.Match[str]) -> str:
-        try:
-            return str(render_value(f"{{{{ {found[1]} }}}}", self.known))
-        except PermanentError:
-            return f"{OPEN}{found[1]}{CLOSE}"
+        return fill(value, self.known)
 
     def step(self, step: Step) -> dict[str, Any]:
         """One step and those below it; from now on its results have names."""
@@ -89,7 +70,7 @@ class _Filling:
         made[step.type] = action
         if step.id is not None:
             names = ("ok", "state", *getattr(self.steps[step.type], "RESULT", ()), *step.outputs)
-            self.results[step.id] = {name: f"{OPEN}steps.{step.id}.{name}{CLOSE}" for name in names}
+            self.results[step.id] = dict.fromkeys(names, Unknown("only a run can know it"))
         if isinstance(step.dry_run, Step):
             made["dry_run"] = self.step(step.dry_run)
         elif step.dry_run is not None:
@@ -100,15 +81,23 @@ class _Filling:
         return made
 
     def _action(self, step: Step) -> dict[str, Any]:
-        marked = marks(self.steps[step.type].Params)
-        return {
-            key: one
-            if marked.get(key) in (EXPRESSION, LITERAL)
-            else self.step(step.check)
-            if key == "check" and step.check is not None
-            else self.value(one)
-            for key, one in step.action.items()
-        }
+        params = self.steps[step.type].Params
+        marked, quoting = marks(params), quotes(params)
+        made: dict[str, Any] = {}
+        for key, one in step.action.items():
+            if marked.get(key) in (EXPRESSION, LITERAL):
+                made[key] = one
+            elif key == "check" and step.check is not None:
+                made[key] = self.step(step.check)
+            else:
+                made[key] = self._quoted(one, quoting[key]) if key in quoting else self.value(one)
+        return made
+
+    def _quoted(self, text: Any, quote: Callable[[str, Any], str]) -> Any:
+        if isinstance(text, str):
+            with contextlib.suppress(PermanentError):
+                return render_quoted(text, self.known, quote)
+        return self.value(text)
 
     def _effect(self, step: Step, action: Mapping[str, Any]) -> str:
         module = self.steps[step.type]

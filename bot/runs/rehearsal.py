@@ -1,9 +1,9 @@
 """Plays the tests of a runbook: the real interpreter, with mocks in the place of the world, and in no time.
 
 A step with a mock gives what the mock says; its `outputs`, and its `expect` if it has one, are computed from that. One
-without a mock goes well, and nothing is known of what it gives: text that quotes it is filled with a placeholder, and
-whatever must be decided by it fails the test with a word on what to mock. What talks to nobody (`assert`, `note`,
-`wait`, `approval`, `runbook`) is carried out for real; people who are asked say yes unless a mock says otherwise.
+without a mock goes well, and nothing is known of what it gives: text that quotes it is marked ``‹so›``, and whatever
+must be decided by it fails the test with a word on what to mock. What talks to nobody (`assert`, `note`, `wait`,
+`approval`, `runbook`) is carried out for real; people who are asked say yes unless a mock says otherwise.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from bot.incidents.model import TimelineEvent
 from bot.kit.errors import PermanentError
@@ -25,7 +25,7 @@ from bot.kit.timelapse import play
 from bot.runs import params as values
 from bot.runs import run as runs
 from bot.runs.attempt import NEEDS, Attempts, line, no, previews, storable
-from bot.runs.expressions import ExpressionError, Unknown, evaluate, names
+from bot.runs.expressions import ExpressionError, Unknown, evaluate, fill, names
 from bot.runs.going import Going, Scope
 from bot.runs.interpreter import Interpreter
 from bot.runs.journal import Outcome
@@ -47,7 +47,7 @@ from bot.runs.runbook import (
     started_with,
     used,
 )
-from bot.runs.step import EXPRESSION, StepContext, marks
+from bot.runs.step import EXPRESSION, LITERAL, StepContext, marks
 
 BEGUN_AT = datetime(2025, 1, 6, 9, tzinfo=UTC)
 # They talk to nobody but the run itself, so they are carried out as they are.
@@ -243,16 +243,21 @@ class Mocked(Attempts):
     bare: set[str] = field(default_factory=set)
 
     def filled(self, step: Step, context: StepContext) -> BaseModel:
-        """With placeholders in its text for what is not known, unless the step is to decide by it."""
+        """With marks in its text for what is not known, unless the step is to decide by it."""
         try:
             return super().filled(step, context)
         except PermanentError as error:
             if step.type == "runbook" or not _TO_MOCK.search(str(error)):
                 raise
-            known = {**context.values, "steps": _shown(context.values.get("steps", {}))}
+            module = self.steps[step.type]
+            marked = marks(module.Params)
+            given = {
+                key: one if marked.get(key) in (EXPRESSION, LITERAL) else fill(one, context.values)
+                for key, one in step.action.items()
+            }
             try:
-                return super().filled(step, replace(context, values=known))
-            except PermanentError:
+                return cast(BaseModel, module.Params.model_validate(given))
+            except ValidationError:
                 raise error from None
 
     async def outcome(self, going: Going, scope: Scope, step: Step, kind: str, context: StepContext) -> Outcome:
@@ -266,6 +271,8 @@ class Mocked(Attempts):
         try:
             params = self.filled(step, context)
         except PermanentError as error:
+            if going.guessing:
+                return Outcome(ok=True, summary=NEEDS, previewed=True)
             if not _TO_MOCK.search(str(error)):
                 raise
             params = None
@@ -300,13 +307,13 @@ class Mocked(Attempts):
         """What comes of a mock: its values, whether it is what was expected, and the outputs."""
         said = dict(mock or {})
         why = said.pop("fail", None)
-        if not said and why is None:
+        if mock is None:
             self.bare.add(name)
         given: dict[str, Any] = going.redact.value({key: one for key, one in said.items() if key not in step.outputs})
-        missing = "it gives no {}, which is used" if said else "nothing is known of its {}, which is used"
+        missing = "nothing is known of its {}, which is used" if mock is None else "it gives no {}, which is used"
         results = getattr(self.steps[step.type], "RESULT", ())
         unknown = {key: Unknown(f"mock `{name}`: {missing.format(key)}") for key in results if key not in given}
-        outcome = Outcome(ok=True, summary=line(going, "as mocked" if mock else "not mocked"), values=given)
+        outcome = Outcome(ok=True, summary=line(going, "not mocked" if mock is None else "as mocked"), values=given)
         if why is not None:
             return replace(no(going, str(why)), values=given, passing=True)
         seen = {**scope.values, **unknown, **given}
@@ -340,14 +347,6 @@ class Mocked(Attempts):
         judge = getattr(module, "judge", None)
         told: str | None = judge(params, given) if judge is not None and params is not None else None
         return told
-
-
-def _shown(steps: Mapping[str, Any]) -> dict[str, Any]:
-    """What steps gave, with a placeholder for what is not known."""
-    return {
-        name: {key: f"‹{name}.{key}›" if isinstance(one, Unknown) else one for key, one in about.items()}
-        for name, about in steps.items()
-    }
 
 
 # -- what came of it ----------------------------------------------------------------------------------------------

@@ -887,9 +887,8 @@ class _Reading:
                 if key not in VOTE:
                     told = f"the people who are asked give no {key}{_meant(key, VOTE)}; known is {', '.join(VOTE)}"
                     self.problem((*path, key), told)
-        elif (gives := self._given(step, self._results(step))) is not None:
-            one = self._given(step.model_copy(update={"foreach": None}), self._results(step)) or gives
-            known = sorted(one - {"ok", "state"})
+        elif step.type != "runbook":  # of a call, everything that the other runbook may give
+            known = sorted(self._results(step) | set(step.outputs))
             for key in answer:
                 if key not in (*known, "fail"):
                     told = (
@@ -961,7 +960,7 @@ def _wrong(name: tuple[str, ...], runbook: Runbook, scope: _Scope) -> str | None
         "run": ("id", "number", "dry_run", "requested_by"),
     }
     if root in ("alert", "incident"):
-        told = "text from outside may only fill a parameter (source), a note or the message of an assert"
+        told = "text from outside may only fill a parameter (source) or a text for people, such as a note or a message"
         return None if scope.prose else f"{whole} is not allowed here: {told}"
     if root not in declared:
         known = [*declared, "alert", "incident", *scope.own]

@@ -10,26 +10,27 @@ such as that of queries.
 import asyncio
 import functools
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from bot.catalog.targets import Reach
-from bot.incidents.pager import Pager
+from bot.incidents.pager import ActResult, Kind
 from bot.kit.clock import Clock, parse_duration, utc_now
-from bot.kit.errors import BotError, PermanentError
+from bot.kit.errors import BotError, PermanentError, TemporaryError
 from bot.runs.expressions import render_quoted, render_value
 from bot.runs.redact import Redactor
 
 Effect = Literal["read", "write", "destructive"]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
+T = TypeVar("T")
 
 LONGEST = timedelta(days=7)
 
@@ -129,6 +130,18 @@ class Room(Protocol):
         ...
 
 
+class Pages(Protocol):
+    """Whoever is on call for the incident, as a step sees it."""
+
+    async def act(
+        self, kind: Kind, *, key: str, service: str | None = None, message: str = "", user: str | None = None
+    ) -> ActResult:
+        """Do *kind* about the incident's page, or about its page of another *service*. Under one *key*, what can be
+        looked up is done once. TemporaryError where asking again may help, PermanentError with a word where not.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class StepContext:
     """All that a step may know and use.
@@ -160,7 +173,7 @@ class StepContext:
     folder: Path | None = None
     scratch: Path | None = None
     room: Room | None = None
-    pager: Pager | None = None
+    pager: Pages | None = None
     dry_run: bool = False
     hidden: Mapping[str, str] = field(default_factory=dict)
     ask: Callable[[Question], Awaitable[Answer]] = _alone
@@ -182,8 +195,9 @@ class StepContext:
 
 class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
-    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`; and
-    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand.
+    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
+    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
+    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None.
     """
 
     @property
@@ -202,6 +216,22 @@ class StepType(Protocol):
         """What a dry run shows instead of doing it; no secrets."""
 
 
+async def unless_stopped(context: StepContext, work: Coroutine[Any, Any, T]) -> T:
+    """What *work* gives; Cancelled if the run is cancelled first, TemporaryError if the step's time is over first."""
+    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(context.cancelled.wait())
+    try:
+        await asyncio.wait({task, stop}, timeout=context.timeout, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if stop.done():
+            raise Cancelled("stopped")
+        raise TemporaryError(f"it was not done within {context.timeout:g} s")
+    finally:
+        task.cancel()
+        stop.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)
+
+
 def effect(step: ModuleType | StepType, params: BaseModel | None = None) -> Effect:
     """What the step does to the world, as far as its type and *params* tell."""
     told = getattr(step, "effect", None)
@@ -218,7 +248,8 @@ def marks(params: type[BaseModel]) -> dict[str, Mark]:
     }
 
 
-def _quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+def quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+    """How what is filled into the fields of *params* is written, for those that have a language of their own."""
     return {
         info.alias or name: mark.quote
         for name, info in params.model_fields.items()
@@ -229,7 +260,7 @@ def _quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
 
 def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
     """The checked parameters of a step: every text filled in, except expressions."""
-    marked, quotes = marks(step.Params), _quotes(step.Params)
+    marked, quoting = marks(step.Params), quotes(step.Params)
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
@@ -238,8 +269,8 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            if key in quotes and isinstance(value, str):
-                filled[key] = render_quoted(value, open_values, quotes[key])
+            if key in quoting and isinstance(value, str):
+                filled[key] = render_quoted(value, open_values, quoting[key])
             else:
                 filled[key] = render_value(value, known)
         except PermanentError as error:

@@ -17,7 +17,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Unfurnished
 from bot.kit.errors import PermanentError
 from bot.runs.run import Shown
 from bot.slack.client import SlackChat, person
@@ -49,6 +49,7 @@ VIEWS: dict[type, Any] = {
     Card: incident_views.card,
     Announcement: incident_views.announcement,
     Notice: incident_views.notice,
+    Remark: incident_views.remark,
     Cleared: incident_views.cleared,
     Closing: incident_views.closing,
     Shown: run_views.run,

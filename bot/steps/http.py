@@ -1,6 +1,7 @@
 """Send one HTTP request to a service and check the answer."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -88,6 +89,13 @@ async def run(context: StepContext, params: Params) -> StepResult:
     if answer.truncated:
         raise PermanentError("the answer is larger than 1 MiB")
     return _judged(context, params, answer)
+
+
+def judge(params: Params, values: Mapping[str, Any]) -> str | None:
+    """A status that is not 2xx is a failure, unless `expect` says what is expected."""
+    status = values.get("status", 200)
+    good = params.expect is not None or (isinstance(status, int) and 200 <= status < 300)
+    return None if good else f"{params.method} {params.url} → {status}"
 
 
 def preview(params: Params) -> str:

@@ -253,7 +253,7 @@ def test_outputs_and_assertions_are_computed_from_a_mock(play):
         - name: the output itself
           params: {host: a}
           mock: {before: {rate: 0.5}, healthy: {fine: false}}
-          expect: {state: rolled_back, message: 'It is ‹healthy.seen›.'}
+          expect: {state: rolled_back, message: 'It is ‹steps.healthy.seen›.'}
         """,
     )
 
@@ -275,13 +275,13 @@ def test_what_is_decided_by_an_unknown_value_fails_the_test_whatever_was_expecte
     assert reasons(verdict) == [told]
 
 
-def test_text_that_quotes_an_unknown_value_is_filled_with_a_placeholder(play):
+def test_text_that_quotes_an_unknown_value_is_marked_and_nothing_else(play):
     book = HEAD + "steps:\n  - {id: a, probe: {}}\n  - {id: said, note: 'It is {{ steps.a.seen }}'}\n"
 
     (verdict,) = play(book, "- {name: x, expect: {state: succeeded, ran: [a, said]}}")
 
     assert verdict.ok
-    assert "✓ said: It is ‹a.seen›" in verdict.story
+    assert "✓ said: It is ‹steps.a.seen›" in verdict.story
 
 
 def test_an_expectation_of_an_unknown_output_says_what_to_mock(play):
@@ -437,6 +437,28 @@ def test_an_expectation_of_the_step_itself_is_judged_by_the_mock(play):
 
     assert [reasons(good), reasons(bad)] == [[], []]
     assert reasons(unknown) == ["mock `a`: it gives no json, which is used"]
+
+
+def test_what_a_step_type_takes_for_a_failure_is_one_in_a_mock(play):
+    book = HEAD + textwrap.dedent(
+        """
+        steps:
+          - {id: ask, http: {url: https://example.com}}
+          - {id: look, exec: {argv: [grep, x, y], ok_codes: [0, 1]}, effect: read}
+        """
+    )
+
+    good, status, code, stopped = play(
+        book,
+        """
+        - {name: good, mock: {ask: {status: 204}, look: {exit_code: 1}}, expect: {state: succeeded}}
+        - {name: status, mock: {ask: {status: 404}}, expect: {failed: ask, message: → 404}}
+        - {name: code, mock: {look: {exit_code: 2}}, expect: {failed: look, message: ended with exit code 2}}
+        - {name: stopped, mock: {look: {timed_out: true}}, expect: {failed: look, message: was stopped}}
+        """,
+    )
+
+    assert [reasons(one) for one in (good, status, code, stopped)] == [[], [], [], []]
 
 
 # -- what the linter says of tests ----------------------------------------------------------------------------------

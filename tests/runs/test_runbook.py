@@ -168,7 +168,7 @@ def test_a_mistake_at_the_top_is_told(top, told, shelf):
         ("http: {url: https://example.com, headers: {Host: x}}", "the header Host cannot be set"),
         ("http: {url: https://example.com, expect: '{{ status == 200 }}'}", "write the expression bare"),
         ("http: {url: https://example.com, expect: satus == 200}", "satus is not known; did you mean status?"),
-        ("wait: {until: params.host}", "waiting for a condition is not supported yet"),
+        ("wait: {until: params.host}", "until and check belong together"),
         ("wait: {}", "say how long"),
         ("wait: {for: soon}", "is not a duration"),
         ("wait: 5s", "wait must be keys with values"),

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bot.alerts.model import AlertRow
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Remark, Unfurnished
 from bot.incidents.model import Incident, Page, Part, Role, Sev, Status
+from bot.kit.text import inert
 from bot.sandbox import blocks as kit
 from bot.sandbox import render
 from bot.slack.app import draw
@@ -106,7 +107,8 @@ def test_every_message_about_an_incident_is_valid_and_mentions_nobody(card, note
         Closing(card.incident, note),
         Unfurnished(card),
     ]
-    for noun in [*nouns, Notice(f"<@U1>: {note}")]:
+    remarks = [Remark(f"<@U1> *says*: {inert(note)}"), Remark("\n".join([inert(note)[:2900]] * 4)[:12_000])]
+    for noun in [*nouns, *remarks, Notice(f"<@U1>: {note}")]:
         sound(*draw(noun))
     sound(*views.listing([card.incident] * 40, open_only=True))
     sound(*views.listing([], open_only=False))

@@ -42,7 +42,7 @@ def main() -> None:
     points.commits()
     points.acknowledgements()
     bot = app.build(Settings(), given, tempo=TEMPO, traces=[points.trace()])
-    points.ports(bot.shelves.pagers, "page")
+    points.port(bot.pager, "page", f"{type(bot.pager).__module__}.page")
     points.ports(bot.shelves.steps, "run")
     asyncio.run(serve(bot))
     os._exit(0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bot.kit.text import clean, clip, one_line
+from bot.kit.text import clean, clip, inert, one_line
 
 Block = dict[str, Any]
 
@@ -15,9 +15,7 @@ SECTION, HEADER, BUTTON, FIELD, CONTEXT = 3000, 150, 75, 2000, 2000
 
 def safe(text: str, limit: int = 2900) -> str:
     """Text from an alert, a person or a program: nothing in it can mention, link or format."""
-    # A zero-width space after a mark that could open something keeps Slack from taking it for one; `web_1` stays whole.
-    marks = r"(?<![A-Za-z0-9])[*_~]|`|@(?=channel|here|everyone)"
-    return cut(re.sub(marks, "\\g<0>\u200b", escaped(clip(clean(text), limit))), limit)
+    return cut(inert(clip(clean(text), limit)), limit)
 
 
 def code(text: str, limit: int = 2900) -> str:

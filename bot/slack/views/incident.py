@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from bot.alerts.model import AlertRow, AlertState
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Remark, Unfurnished
 from bot.incidents.model import Incident, Status
 from bot.kit.clock import duration_text
 from bot.kit.text import one_line
 from bot.slack import ids
 from bot.slack.views.blocks import (
+    SECTION,
     Block,
     actions,
     button,
     context,
+    cut,
     divider,
     header,
     link,
@@ -36,6 +38,7 @@ MARK = {
 RISK = {"low": "primary", "medium": None, "high": "danger"}
 SHOWN_ALERTS = 5
 ROOM = 2800
+MOST_BLOCKS = 50
 
 
 def card(noun: Card) -> Drawn:
@@ -265,6 +268,12 @@ def _offer(incident: Incident, offer: Offer) -> Block:
     # Several buttons of one action in a message need ids of their own.
     made["action_id"] = f"{ids.START_RUN}:{offer.runbook}"
     return made
+
+
+def remark(noun: Remark) -> Drawn:
+    """What a runbook says. Its own mentions are meant; whatever was filled in has been made harmless."""
+    blocks = [section(noun.text)] if len(noun.text) <= SECTION else paragraphs(noun.text.split("\n"))
+    return cut(noun.text, SECTION), blocks[:MOST_BLOCKS]
 
 
 def failing(noun: Unfurnished) -> Drawn:
