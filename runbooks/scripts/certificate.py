@@ -33,9 +33,9 @@ def shown(host: str, port: int, name: str, starttls: str, seconds: float) -> str
 
 
 def _cause(lines: list[str]) -> str:
-    """The line of openssl's errors that a person can read."""
-    told = [line.split(":")[-1].strip() or line for line in lines if "errno" in line or "error" in line.lower()]
-    return (told or lines or ["nothing was said"])[0]
+    """The reason in the first of openssl's errors: number, error, code, library, function, reason, file, line."""
+    errors = [line.split(":") for line in lines if ":error:" in line]
+    return next((parts[5] for parts in errors if len(parts) > 5), (lines or ["nothing was said"])[0])
 
 
 def read(pem: str) -> dict[str, str]:

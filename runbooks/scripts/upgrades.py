@@ -35,7 +35,6 @@ def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
                 "reboot": bool(report.get("reboot")),
                 "count": len(packages),
                 "security": [one["package"] for one in packages if one["security"]],
-                "packages": packages,
             }
         )
     return {
