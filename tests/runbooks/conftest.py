@@ -14,9 +14,9 @@ import pytest
 
 from bot.catalog.targets import Reach
 from bot.engine import Engine
-from bot.incidents import lifecycle
+from bot.incidents import lifecycle, roles
 from bot.incidents.access import Person
-from bot.incidents.model import Sev
+from bot.incidents.model import RoleName, Sev
 from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.runs import approval as approvals
@@ -37,8 +37,9 @@ NEEDS = {
     "test_advisories_dpkg.py": (shutil.which("dpkg"),),
     "test_backup.py": (binaries(), shutil.which("pg_dump"), shutil.which("psql")),
     "test_certificate.py": (shutil.which("openssl"),),
-    "test_on_hosts.py": (SSHD, shutil.which("ssh")),
-    "test_on_postgres.py": (binaries(),),
+    "test_on_hosts.py": (SSHD, shutil.which("ssh"), shutil.which("journalctl"), shutil.which("apt")),
+    "test_on_postgres.py": (binaries(), shutil.which("pg_dump"), shutil.which("psql")),
+    "test_queries.py": (shutil.which("promtool"),),
 }
 collect_ignore = [] if os.environ.get("TOCSIN_TEST_ALL") else [name for name, found in NEEDS.items() if not all(found)]
 
@@ -143,6 +144,7 @@ async def library(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Librar
         incident = await lifecycle.declare(
             tx, nothing_follows, title="Checkout fails", severity=Sev.SEV2, by="UALICE", now=utc_now()
         )
+        await roles.assign(tx, nothing_follows, incident, RoleName.COMMANDER, BOB.id, by=BOB.id, now=utc_now())
     yield Library(engine, incident, tmp_path / "runs")
     await engine.close()
     await db.close()
