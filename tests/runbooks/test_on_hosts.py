@@ -181,7 +181,7 @@ async def test_only_old_files_are_deleted_once_somebody_says_yes(library, world,
     )  # fmt: skip
 
     assert run.state == RunState.SUCCEEDED, run.failure
-    assert run.outputs == {"deleted": 4}
+    assert run.outputs == {"files": 4, "bytes": 4000, "deleted": 4}
     assert len(seen[0]) == 6  # nothing was deleted before the answer
     assert sorted(file.name for file in old.rglob("*")) == ["deep", "link.log", "new.log"]
     assert (old.parent / "outside.log").exists()
