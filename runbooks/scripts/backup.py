@@ -34,7 +34,9 @@ def newest(folder: Path, pattern: str) -> Path:
 def run(*command: str, seconds: float) -> str:
     """What a program of PostgreSQL prints; its last words where it fails."""
     try:
-        done = subprocess.run(list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
+        )
     except FileNotFoundError:
         raise SystemExit(f"{command[0]} is not installed where the bot runs (postgresql-client)") from None
     except subprocess.TimeoutExpired:
@@ -122,7 +124,9 @@ def drop(name: str, seconds: float) -> None:
 
 def put(statement: str, database: str, seconds: float) -> str:
     """What one statement gives, bare."""
-    return run("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, seconds=seconds)
+    return run(
+        "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, seconds=seconds
+    )
 
 
 def main() -> None:

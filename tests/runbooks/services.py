@@ -91,7 +91,9 @@ def services() -> Iterator[Services]:
         def _serve(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             form = "form" in (self.headers.get("Content-Type") or "")
-            body = {key: values[0] for key, values in parse_qs(raw.decode()).items()} if form else json.loads(raw or b"{}")
+            body = (
+                {key: values[0] for key, values in parse_qs(raw.decode()).items()} if form else json.loads(raw or b"{}")
+            )
             status, told = made.answer(self.command, self.path, body, self.headers.get("Authorization") or "")
             out = json.dumps(told).encode()
             self.send_response(status)
