@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import sqlalchemy as sa
 import structlog
@@ -43,6 +43,8 @@ from bot.metrics import Metrics
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 NAME = "tocsin"
 # Raise it only together with a plan for what is still queued under the old one: DBOS leaves other versions' work alone.
 VERSION = "1"
@@ -56,6 +58,7 @@ QUEUES: dict[str, dict[str, Any]] = {
     RUNS: {"partition_concurrency": 1},
 }
 BREATH = 0.02  # seconds between two looks while somebody waits for an answer
+WRITERS = 16  # threads that carry out whole transactions; more than one only while the database hangs
 LOOKING = 2  # threads that look for work at once; more would only wait for each other, and the loop for them
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 # How the engine calls what is over. What it gave up reviving may be wanted yet, so that is not among them.
@@ -118,6 +121,18 @@ class Tx:
         """*now*, or a microsecond after the last one: what is written in one transaction keeps its order."""
         self.last = now if self.last is None or now > self.last else self.last + timedelta(microseconds=1)
         return self.last
+
+    def enqueue(self, *work: Work) -> None:
+        """Promise *work*, if this transaction commits."""
+        self.work.extend(work)
+
+
+@dataclass
+class Batch:
+    """The same in a thread that carries it out whole: the connection to write with, and the work."""
+
+    connection: sa.Connection
+    work: list[Work] = field(default_factory=list)
 
     def enqueue(self, *work: Work) -> None:
         """Promise *work*, if this transaction commits."""
@@ -239,6 +254,7 @@ class Engine:
         self._idle: set[str] = set()
         self._courtesy = Courtesy()
         self._looking = asyncio.Semaphore(LOOKING)
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix=f"{NAME}-writer")
         self._places: dict[str, Place] = {}
         self.serving = False
         # How often this process let its lease run out, and was open to be taken for dead.
@@ -319,6 +335,7 @@ class Engine:
 
     async def close(self) -> None:
         """Give up connections and the file lock."""
+        self._writers.shutdown(wait=False)
         if self._sys:
             self._sys.dispose()
         if self._lock:
@@ -342,6 +359,24 @@ class Engine:
                     connection = await session.connection()
                     await connection.run_sync(self._promise, tx.work)
         self.poke(tx.work)
+
+    async def batch(self, write: Callable[[Batch], T]) -> T:
+        """What *write* writes and promises, in one transaction; somebody outside waits for the commit.
+
+        *write* runs in a thread and knows nothing of the loop. Who stops waiting does not stop the transaction.
+        """
+        with self._courtesy.asked():
+            result, work = await asyncio.get_running_loop().run_in_executor(self._writers, self._carry_out, write)
+        self.poke(work)
+        return result
+
+    def _carry_out(self, write: Callable[[Batch], T]) -> tuple[T, list[Work]]:
+        with self.db.write_now() as connection:
+            batch = Batch(connection)
+            result = write(batch)
+            if batch.work:
+                self._promise(connection, batch.work)
+        return result, batch.work
 
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
         client = self._connect()

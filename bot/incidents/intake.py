@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel, col
 
 from bot.alerts import dedupe, routing
@@ -25,7 +25,7 @@ from bot.alerts.dedupe import Outcome, Stored
 from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery, Episode
 from bot.alerts.routing import Open, Routes
 from bot.catalog.config import Service
-from bot.engine import Engine, Tx
+from bot.engine import Batch, Engine
 from bot.incidents import lifecycle
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
@@ -223,8 +223,7 @@ class Intake:
     async def _write(self, batch: list[_Waiting]) -> None:
         """One transaction; if something in it is bad, each request by itself, so that it fails alone."""
         try:
-            async with self._engine.transaction(urgent=True) as tx:
-                receipts = await self._store(tx, batch)
+            receipts = await self._engine.batch(partial(self._store, batch))
         except Exception as error:  # whatever it is, it is the answer to those who wait
             if unavailable(error):
                 reason = str(getattr(error, "orig", None) or error).strip().splitlines()
@@ -245,15 +244,14 @@ class Intake:
             if not waiting.answer.done():
                 waiting.answer.set_result(receipt)
 
-    async def _store(self, tx: Tx, batch: list[_Waiting]) -> list[Receipt]:
-        return await _Transaction(
-            tx=tx,
-            connection=await tx.session.connection(),
+    def _store(self, waiting: list[_Waiting], batch: Batch) -> list[Receipt]:
+        return _Transaction(
+            batch=batch,
             react=self._react,
             routes=self._routes(),
             services=self._services(),
             now=self._clock(),
-        ).run(batch)
+        ).run(waiting)
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:
@@ -261,21 +259,20 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
         waiting.answer.set_exception(error)
 
 
-async def alone(connection: AsyncConnection) -> None:
+def alone(connection: sa.Connection) -> None:
     """Whoever changes many alerts at once does so one after the other, until the commit; else they would deadlock."""
     if connection.dialect.name == "sqlite":
         return  # it began with BEGIN IMMEDIATE
     # A process that hangs in here does not stop the others for long: the server ends its transaction (kit/db.py).
-    await connection.execute(sa.text("select set_config('lock_timeout', '10s', true)"))
-    await connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
+    connection.execute(sa.text("select set_config('lock_timeout', '10s', true)"))
+    connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
 
 
 @dataclass
 class _Transaction:
     """What one transaction knows and is going to write, in the order in which it happens."""
 
-    tx: Tx
-    connection: AsyncConnection
+    batch: Batch
     react: React
     routes: Routes
     services: Mapping[str, Service]
@@ -287,35 +284,39 @@ class _Transaction:
     events: list[TimelineEvent] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
 
-    async def run(self, batch: list[_Waiting]) -> list[Receipt]:
-        await alone(self.connection)
-        await self._look_up({(w.incoming.connection, a.fingerprint) for w in batch for a in w.incoming.alerts})
+    @property
+    def connection(self) -> sa.Connection:
+        return self.batch.connection
+
+    def run(self, batch: list[_Waiting]) -> list[Receipt]:
+        alone(self.connection)
+        self._look_up({(w.incoming.connection, a.fingerprint) for w in batch for a in w.incoming.alerts})
         cases = [self._judge(waiting, alert) for waiting in batch for alert in waiting.incoming.alerts]
-        await self._place([case for case in cases if case.decision.outcome in (Outcome.NEW, Outcome.NEW_EPISODE)])
-        await self._write_alerts()
+        self._place([case for case in cases if case.decision.outcome in (Outcome.NEW, Outcome.NEW_EPISODE)])
+        self._write_alerts()
         for case in cases:
             if case.decision.outcome is Outcome.RESOLVE:
                 self._resolved(case)
-        await self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
-        await self._write_events()
+        self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
+        self._write_events()
         for some in _chunks(sorted(self.stale), CHUNK):
-            await self.connection.execute(_TOUCHED, {"ids": list(some)})
+            self.connection.execute(_TOUCHED, {"ids": list(some)})
         receipts = [Receipt(waiting.delivery_id, []) for waiting in batch]
         by_id = {receipt.delivery_id: receipt for receipt in receipts}
         for case in cases:
             by_id[case.delivery.delivery_id].results.append((case.alert.dedup_key, case.said, case.known.reference))
-        await self._write_deliveries(batch, receipts)
+        self._write_deliveries(batch, receipts)
         return receipts
 
     # What is known ------------------------------------------------------------------------------------------------
 
-    async def _look_up(self, keys: Iterable[Key]) -> None:
+    def _look_up(self, keys: Iterable[Key]) -> None:
         asked: dict[str, list[str]] = {}
         for connection, fingerprint in sorted(keys):
             asked.setdefault(connection, []).append(fingerprint)
         for connection, fingerprints in asked.items():
             for some in _chunks(fingerprints, CHUNK):
-                rows = await self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(some)})
+                rows = self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(some)})
                 for row in rows:
                     values = dict(row._mapping)
                     key = (connection, values.pop("fingerprint"))
@@ -421,39 +422,39 @@ class _Transaction:
 
     # Which incident -----------------------------------------------------------------------------------------------
 
-    async def _place(self, cases: list[_Case]) -> None:
+    def _place(self, cases: list[_Case]) -> None:
         """Give every new episode its incident: the open one of its group, a new one, or none."""
         routed = [(case, routing.route(case.alert, self.routes, connection=case.known.key[0])) for case in cases]
         wanted = sorted({route.group_key for _, route in routed if route.open is not Open.NEVER})
         for some in _chunks(wanted, CHUNK):
-            await self._look_up_groups(some)
+            self._look_up_groups(some)
         for case, route in routed:
             if route.open is Open.NEVER:
                 case.said = "stored"
                 case.known.incident_id = case.known.incident = None
                 continue
-            joined = self.groups.get(route.group_key) or await self._open(case, route)
+            joined = self.groups.get(route.group_key) or self._open(case, route)
             if joined is None:  # somebody reopened one of the same group a moment ago
-                await self._look_up_groups([route.group_key])
+                self._look_up_groups([route.group_key])
                 joined = self.groups[route.group_key]
             if case.said not in ("opened", "suggested"):
                 self._attach(case, route, joined)
             self._link(case, joined)
 
-    async def _look_up_groups(self, keys: Sequence[str]) -> None:
+    def _look_up_groups(self, keys: Sequence[str]) -> None:
         query = (
             sa.select(col(Incident.id), col(Incident.number), col(Incident.severity), col(Incident.group_key))
             .where(col(Incident.group_key).in_(keys), col(Incident.is_open).is_(True))
             .order_by(col(Incident.id))
             .with_for_update()  # a person may be closing it right now
         )
-        for row in await self.connection.execute(query):
+        for row in self.connection.execute(query):
             self.groups[row.group_key] = _Open(row.id, row.number, row.severity)
 
-    async def _open(self, case: _Case, route: routing.Decision) -> _Open | None:
+    def _open(self, case: _Case, route: routing.Decision) -> _Open | None:
         """A new incident; None when there is an open one of this group after all."""
         counter = sa.select(col(Counter.value)).where(col(Counter.name) == "incident").with_for_update()
-        number = int((await self.connection.execute(counter)).scalar_one()) + 1
+        number = int((self.connection.execute(counter)).scalar_one()) + 1
         suggested = route.open is Open.SUGGEST
         service = self.services.get(route.service or "")
         values = Incident(
@@ -472,7 +473,7 @@ class _Transaction:
             detected_at=case.at,
             opened_at=case.delivery.incoming.received_at,
         ).model_dump()
-        added = await self.connection.execute(
+        added = self.connection.execute(
             insert_for(self.connection, _table(Incident))
             .values(**values)
             .on_conflict_do_nothing(index_elements=["group_key"], index_where=_IS_OPEN[self.connection.dialect.name])
@@ -480,7 +481,7 @@ class _Transaction:
         )
         if added.scalar_one_or_none() is None:
             return None
-        await self.connection.execute(sa.update(Counter).where(col(Counter.name) == "incident").values(value=number))
+        self.connection.execute(sa.update(Counter).where(col(Counter.name) == "incident").values(value=number))
         found = _Open(values["id"], number, route.severity)
         self.groups[route.group_key] = found
         case.said = "suggested" if suggested else "opened"
@@ -526,11 +527,11 @@ class _Transaction:
         self._event(case.known.incident_id, "alert.resolved", text, case, data, once=case.episode_id)
         self.stale.add(case.known.incident_id)
 
-    async def _cleared(self, cases: list[_Case]) -> None:
+    def _cleared(self, cases: list[_Case]) -> None:
         """Say so when the last firing alert of an open incident has resolved."""
         last = {case.known.incident_id: case for case in cases if case.known.incident_id}
         for some in _chunks(sorted(key for key in last if key), CHUNK):
-            for incident_id, silent in await lifecycle.without_firing(self.connection, some):
+            for incident_id, silent in lifecycle.without_firing(self.connection, some):
                 case = last[incident_id]
                 data: dict[str, Any] = {"alert": case.known.id, "episode": case.episode_id}
                 if silent:
@@ -556,17 +557,17 @@ class _Transaction:
 
     # What is written ----------------------------------------------------------------------------------------------
 
-    async def _write_alerts(self) -> None:
+    def _write_alerts(self) -> None:
         fresh = [known for known in self.known.values() if known.fresh]
         changed = [known for known in self.known.values() if known.changed and not known.fresh]
         again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
-        await self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
-        await self._many(_CHANGED, [_bound(known) for known in changed])
-        await self._seen(again)
-        await self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
-        await self._many(_ENDED, self.ended)
+        self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
+        self._many(_CHANGED, [_bound(known) for known in changed])
+        self._seen(again)
+        self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
+        self._many(_ENDED, self.ended)
 
-    async def _seen(self, again: Sequence[_Known]) -> None:
+    def _seen(self, again: Sequence[_Known]) -> None:
         """Count what only repeats: most of what ever comes, so a few statements for all of it.
 
         All are given the newest time of their batch; its deliveries are milliseconds apart.
@@ -577,17 +578,17 @@ class _Transaction:
         for count, alerts in sorted(times.items()):
             newest = max(known.last_seen_at for known in alerts)
             for some in _chunks(sorted(known.id for known in alerts), CHUNK):
-                await self.connection.execute(_SEEN, {"_ids": list(some), "_count": count, "_at": newest})
+                self.connection.execute(_SEEN, {"_ids": list(some), "_count": count, "_at": newest})
 
-    async def _write_events(self) -> None:
+    def _write_events(self) -> None:
         """`timeline.record` for many at once. An episode is told once, so none of these can be there already."""
-        await self._many(sa.insert(_table(TimelineEvent)), [event.model_dump() for event in self.events])
+        self._many(sa.insert(_table(TimelineEvent)), [event.model_dump() for event in self.events])
         # A burst of alerts that join or resolve together is one change to look at, so what follows, follows once.
         last = {(event.incident_id, event.kind): event for event in self.events}
         for event in last.values():
-            self.tx.enqueue(*self.react(event))
+            self.batch.enqueue(*self.react(event))
 
-    async def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
+    def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
         rows = []
         for waiting, receipt in zip(batch, receipts, strict=True):
             incoming = waiting.incoming
@@ -609,11 +610,11 @@ class _Transaction:
                     "detail": detail,
                 }
             )
-        await self._many(sa.insert(_table(Delivery)), rows)
+        self._many(sa.insert(_table(Delivery)), rows)
 
-    async def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
+    def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
         if rows:
-            await self.connection.execute(statement, rows)
+            self.connection.execute(statement, rows)
 
 
 def _table(model: type[SQLModel]) -> sa.Table:
