@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import zlib
 from collections import Counter as Tally
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery,
 from bot.alerts.routing import Open, Routes
 from bot.catalog.config import Service
 from bot.engine import Batch, Engine
-from bot.incidents import lifecycle
+from bot.incidents import lifecycle, statements
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
@@ -43,6 +43,7 @@ QUEUE, QUEUE_BYTES = 2_000, 128 * 1024 * 1024
 ANSWER_SECONDS = 20.0  # after that the sender is told to try again, which does no harm
 KEPT = 256 * 1024  # bytes of a body that are kept
 CHUNK = 400  # values in one IN list
+REMEMBERED = 5_000  # alerts whose rows need not be taken apart again while they stay as they are
 LOCK = 0x746F6373  # "tocs": the advisory lock's number
 
 T = TypeVar("T")
@@ -121,6 +122,37 @@ class _Known:
     def reference(self) -> str | None:
         return None if self.incident is None else f"INC-{self.incident}"
 
+    def copy(self) -> "_Known":
+        made = object.__new__(_Known)
+        made.__dict__.update(self.__dict__)
+        return made
+
+
+class _Memory:
+    """The alerts that were met lately, as their rows were read.
+
+    A row that is as it was means what it meant. Nothing here is believed before the row was looked at, so whoever
+    else changes it, and whatever transaction fails, nothing has to be forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Key, tuple[tuple[Any, ...], _Known]] = OrderedDict()
+
+    def recall(self, key: Key, row: tuple[Any, ...]) -> _Known | None:
+        """What *row* means, if it is the one that was read last."""
+        found = self._kept.get(key)
+        if found is None or found[0] != row:
+            return None
+        self._kept.move_to_end(key)
+        return found[1].copy()
+
+    def keep(self, row: tuple[Any, ...], known: _Known) -> None:
+        """Remember that *row* means what is *known*, as long as nothing was made of it."""
+        self._kept[known.key] = row, known.copy()
+        self._kept.move_to_end(known.key)
+        if len(self._kept) > REMEMBERED:
+            self._kept.popitem(last=False)
+
 
 @dataclass
 class _Case:
@@ -166,6 +198,7 @@ class Intake:
         self._routes = routes
         self._clock = clock
         self._services = services
+        self._memory = _Memory()
         self._queue: deque[_Waiting] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -247,6 +280,7 @@ class Intake:
     def _store(self, waiting: list[_Waiting], batch: Batch) -> list[Receipt]:
         return _Transaction(
             batch=batch,
+            memory=self._memory,
             react=self._react,
             routes=self._routes(),
             services=self._services(),
@@ -273,6 +307,7 @@ class _Transaction:
     """What one transaction knows and is going to write, in the order in which it happens."""
 
     batch: Batch
+    memory: _Memory
     react: React
     routes: Routes
     services: Mapping[str, Service]
@@ -284,9 +319,9 @@ class _Transaction:
     events: list[TimelineEvent] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
 
-    @property
-    def connection(self) -> sa.Connection:
-        return self.batch.connection
+    def __post_init__(self) -> None:
+        self.connection = self.batch.connection
+        self.words = statements.words(self.connection)
 
     def run(self, batch: list[_Waiting]) -> list[Receipt]:
         alone(self.connection)
@@ -299,8 +334,8 @@ class _Transaction:
                 self._resolved(case)
         self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
         self._write_events()
-        for some in _chunks(sorted(self.stale), CHUNK):
-            self.connection.execute(_TOUCHED, {"ids": list(some)})
+        if self.stale:  # timeline.touch, for many at once
+            self.connection.exec_driver_sql(self.words.touched, (self.words.listed(sorted(self.stale)),))
         receipts = [Receipt(waiting.delivery_id, []) for waiting in batch]
         by_id = {receipt.delivery_id: receipt for receipt in receipts}
         for case in cases:
@@ -316,13 +351,32 @@ class _Transaction:
             asked.setdefault(connection, []).append(fingerprint)
         for connection, fingerprints in asked.items():
             for some in _chunks(fingerprints, CHUNK):
-                rows = self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(some)})
-                for row in rows:
-                    values = dict(row._mapping)
-                    key = (connection, values.pop("fingerprint"))
-                    values["episode"] = values["episode"] or 1
-                    values["seen_before"] = row.seen
-                    self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
+                self._recall(connection, some)
+
+    def _recall(self, connection: str, fingerprints: Sequence[str]) -> None:
+        """Look at the rows; those that are as they were when they were read last need not be read again."""
+        words, size = self.words, len(statements.ROW)
+        new: dict[str, tuple[Any, ...]] = {}
+        for row in self.connection.exec_driver_sql(words.look, (connection, words.listed(fingerprints))):
+            fingerprint, seen, last_seen_at = row[size:]
+            known = self.memory.recall((connection, fingerprint), row[:size])
+            if known is None:
+                new[fingerprint] = row[:size]
+            else:
+                known.seen = known.seen_before = seen
+                known.last_seen_at = words.read(last_seen_at)
+                self.known[known.key] = known
+        if new:
+            self._read(connection, new)
+
+    def _read(self, connection: str, rows: Mapping[str, tuple[Any, ...]]) -> None:
+        for row in self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(rows)}):
+            values = dict(row._mapping)
+            key = (connection, values.pop("fingerprint"))
+            values["episode"] = values["episode"] or 1
+            values["seen_before"] = row.seen
+            known = self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
+            self.memory.keep(rows[key[1]], known)
 
     # What is decided ----------------------------------------------------------------------------------------------
 
@@ -426,8 +480,7 @@ class _Transaction:
         """Give every new episode its incident: the open one of its group, a new one, or none."""
         routed = [(case, routing.route(case.alert, self.routes, connection=case.known.key[0])) for case in cases]
         wanted = sorted({route.group_key for _, route in routed if route.open is not Open.NEVER})
-        for some in _chunks(wanted, CHUNK):
-            self._look_up_groups(some)
+        self._look_up_groups(wanted)
         for case, route in routed:
             if route.open is Open.NEVER:
                 case.said = "stored"
@@ -442,14 +495,9 @@ class _Transaction:
             self._link(case, joined)
 
     def _look_up_groups(self, keys: Sequence[str]) -> None:
-        query = (
-            sa.select(col(Incident.id), col(Incident.number), col(Incident.severity), col(Incident.group_key))
-            .where(col(Incident.group_key).in_(keys), col(Incident.is_open).is_(True))
-            .order_by(col(Incident.id))
-            .with_for_update()  # a person may be closing it right now
-        )
-        for row in self.connection.execute(query):
-            self.groups[row.group_key] = _Open(row.id, row.number, row.severity)
+        if keys:
+            for group_key, *found in self.connection.exec_driver_sql(self.words.groups, (self.words.listed(keys),)):
+                self.groups[group_key] = _Open(*found)
 
     def _open(self, case: _Case, route: routing.Decision) -> _Open | None:
         """A new incident; None when there is an open one of this group after all."""
@@ -561,10 +609,10 @@ class _Transaction:
         fresh = [known for known in self.known.values() if known.fresh]
         changed = [known for known in self.known.values() if known.changed and not known.fresh]
         again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
-        self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
+        self.words.add(self.connection, _table(AlertRow), map(_row, fresh))
         self._many(_CHANGED, [_bound(known) for known in changed])
         self._seen(again)
-        self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
+        self.words.add(self.connection, _table(Episode), self.episodes.values())
         self._many(_ENDED, self.ended)
 
     def _seen(self, again: Sequence[_Known]) -> None:
@@ -577,40 +625,19 @@ class _Transaction:
             times.setdefault(known.seen - known.seen_before, []).append(known)
         for count, alerts in sorted(times.items()):
             newest = max(known.last_seen_at for known in alerts)
-            for some in _chunks(sorted(known.id for known in alerts), CHUNK):
-                self.connection.execute(_SEEN, {"_ids": list(some), "_count": count, "_at": newest})
+            ids = self.words.listed(sorted(known.id for known in alerts))
+            self.connection.exec_driver_sql(self.words.seen, (count, self.words.moment(newest), ids))
 
     def _write_events(self) -> None:
         """`timeline.record` for many at once. An episode is told once, so none of these can be there already."""
-        self._many(sa.insert(_table(TimelineEvent)), [event.model_dump() for event in self.events])
+        self.words.add(self.connection, _table(TimelineEvent), [event.__dict__ for event in self.events])
         # A burst of alerts that join or resolve together is one change to look at, so what follows, follows once.
         last = {(event.incident_id, event.kind): event for event in self.events}
         for event in last.values():
             self.batch.enqueue(*self.react(event))
 
     def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
-        rows = []
-        for waiting, receipt in zip(batch, receipts, strict=True):
-            incoming = waiting.incoming
-            packed = incoming.packed or pack(incoming.body)
-            detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
-            if len(incoming.body) > KEPT:
-                detail["cut"] = KEPT
-            rows.append(
-                {
-                    "id": waiting.delivery_id,
-                    "connection": incoming.connection,
-                    "source": incoming.source,
-                    "received_at": incoming.received_at,
-                    "sha256": packed.sha256,
-                    "body": packed.body,
-                    "size": len(incoming.body),
-                    "alerts": len(incoming.alerts),
-                    "outcome": "stored",
-                    "detail": detail,
-                }
-            )
-        self._many(sa.insert(_table(Delivery)), rows)
+        self.words.add(self.connection, _table(Delivery), map(_kept, batch, receipts))
 
     def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
         if rows:
@@ -656,15 +683,6 @@ _ALERTS = (
     )
 )
 
-_SEEN = (
-    sa.update(_table(AlertRow))
-    .where(_table(AlertRow).c.id.in_(sa.bindparam("_ids", expanding=True)))
-    .values(
-        seen=_table(AlertRow).c.seen + sa.bindparam("_count"),
-        last_seen_at=sa.bindparam("_at", type_=_table(AlertRow).c.last_seen_at.type),
-    )
-)
-
 # Everything that may change; the identity and the first time do not.
 _CHANGING = (
     "state",
@@ -693,12 +711,26 @@ _ENDED = (
     .values(ends_at=sa.bindparam("_ends_at"))
 )
 
-# timeline.touch, for many at once.
-_TOUCHED = (
-    sa.update(_table(Incident))
-    .where(_table(Incident).c.id.in_(sa.bindparam("ids", expanding=True)))
-    .values(revision=_table(Incident).c.revision + 1)
-)
+
+def _kept(waiting: _Waiting, receipt: Receipt) -> dict[str, Any]:
+    """What is kept of a request."""
+    incoming = waiting.incoming
+    packed = incoming.packed or pack(incoming.body)
+    detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
+    if len(incoming.body) > KEPT:
+        detail["cut"] = KEPT
+    return {
+        "id": waiting.delivery_id,
+        "connection": incoming.connection,
+        "source": incoming.source,
+        "received_at": incoming.received_at,
+        "sha256": packed.sha256,
+        "body": packed.body,
+        "size": len(incoming.body),
+        "alerts": len(incoming.alerts),
+        "outcome": "stored",
+        "detail": detail,
+    }
 
 
 def _row(known: _Known) -> dict[str, Any]:
