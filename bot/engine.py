@@ -58,7 +58,6 @@ QUEUES: dict[str, dict[str, Any]] = {
     RUNS: {"partition_concurrency": 1},
 }
 BREATH = 0.02  # seconds between two looks while somebody waits for an answer
-WRITERS = 16  # threads that carry out whole transactions; more than one only while the database hangs
 LOOKING = 2  # threads that look for work at once; more would only wait for each other, and the loop for them
 PARTITIONED = frozenset(name for name, options in QUEUES.items() if options)
 # How the engine calls what is over. What it gave up reviving may be wanted yet, so that is not among them.
@@ -254,7 +253,6 @@ class Engine:
         self._idle: set[str] = set()
         self._courtesy = Courtesy()
         self._looking = asyncio.Semaphore(LOOKING)
-        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix=f"{NAME}-writer")
         self._places: dict[str, Place] = {}
         self.serving = False
         # How often this process let its lease run out, and was open to be taken for dead.
@@ -335,7 +333,6 @@ class Engine:
 
     async def close(self) -> None:
         """Give up connections and the file lock."""
-        self._writers.shutdown(wait=False)
         if self._sys:
             self._sys.dispose()
         if self._lock:
@@ -366,7 +363,7 @@ class Engine:
         *write* runs in a thread and knows nothing of the loop. Who stops waiting does not stop the transaction.
         """
         with self._courtesy.asked():
-            result, work = await asyncio.get_running_loop().run_in_executor(self._writers, self._carry_out, write)
+            result, work = await asyncio.get_running_loop().run_in_executor(self.db.writers, self._carry_out, write)
         self.poke(work)
         return result
 

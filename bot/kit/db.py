@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
 # A process that hangs or is cut off in the middle of a transaction holds its locks no longer than this on Postgres.
 IDLE_SECONDS = 15.0
+WRITERS = 16  # no more than connections
 # SQLAlchemy's name for it: https://docs.sqlalchemy.org/en/21/errors.html#error-8s2b
 LOST = "8s2b"
 
@@ -96,6 +98,7 @@ class Database:
             self.urgent = sa.create_engine(
                 self.sync_url,
                 hide_parameters=True,
+                max_overflow=WRITERS - 5,
                 creator=partial(sqlite_kit.connect, path, self.turns),
                 execution_options={"tocsin_begin": f"{BEGIN} {sqlite_kit.URGENT}"},
             )
@@ -112,10 +115,17 @@ class Database:
                 pool_timeout=10,
             )
             self.urgent = sa.create_engine(
-                self.sync_url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=12, pool_timeout=10
+                self.sync_url,
+                hide_parameters=True,
+                pool_pre_ping=True,
+                pool_size=4,
+                max_overflow=WRITERS - 4,
+                pool_timeout=10,
             )
             for engine in (self.engine.sync_engine, self.urgent):
                 event.listen(engine, "connect", _not_idle(idle_seconds))
+        # Where `write_now` happens. A second thread is needed only while the first one's transaction hangs.
+        self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._meter = meter or Unmetered()
         _measure((self.engine.sync_engine, self.urgent), self._meter)
 
@@ -181,6 +191,7 @@ class Database:
     async def close(self) -> None:
         """Give the connections back."""
         await self.engine.dispose()
+        self.writers.shutdown(wait=False)
         self.urgent.dispose()
 
 
