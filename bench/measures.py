@@ -46,9 +46,7 @@ class Size:
     tail: float = 60.0
 
 
-QUICK = Size(
-    seconds=2.0, rounds=1, openings=30, bursts=2, commands=80, idle=5.0, rows=100_000, looks=60, tail=15.0
-)
+QUICK = Size(seconds=2.0, rounds=1, openings=30, bursts=2, commands=80, idle=5.0, rows=100_000, looks=60, tail=15.0)
 
 
 @dataclass

@@ -176,7 +176,7 @@ _task: ContextVar[_Task] = ContextVar("task")
 class Courtesy:
     """Those who wait for an answer go first: work begins when nobody has asked for a moment, or after a while."""
 
-    MOMENT, WHILE = 0.005, 1.0
+    MOMENT, WHILE = 0.01, 1.0
 
     def __init__(self) -> None:
         self._asking = 0
@@ -192,6 +192,10 @@ class Courtesy:
         finally:
             self._asking -= 1
             self._last = time.monotonic()
+
+    def knock(self) -> None:
+        """Somebody has come and will ask in a moment."""
+        self._last = time.monotonic()
 
     def restless(self) -> bool:
         """Whether somebody waits, or did a moment ago."""
@@ -251,7 +255,7 @@ class Engine:
         self._running: set[asyncio.Task[Any]] = set()
         self._doing: set[str] = set()
         self._idle: set[str] = set()
-        self._courtesy = Courtesy()
+        self.courtesy = Courtesy()
         self._looking = asyncio.Semaphore(LOOKING)
         self._places: dict[str, Place] = {}
         self.serving = False
@@ -347,7 +351,7 @@ class Engine:
 
         No network call belongs in here. *urgent*: somebody outside waits for the commit.
         """
-        with self._courtesy.asked() if urgent else contextlib.nullcontext():
+        with self.courtesy.asked() if urgent else contextlib.nullcontext():
             async with self.db.write(urgent=urgent) as session:
                 tx = Tx(session)
                 yield tx
@@ -362,7 +366,7 @@ class Engine:
 
         *write* runs in a thread and knows nothing of the loop. Who stops waiting does not stop the transaction.
         """
-        with self._courtesy.asked():
+        with self.courtesy.asked():
             result, work = await asyncio.get_running_loop().run_in_executor(self.db.writers, self._carry_out, write)
         self.poke(work)
         return result
@@ -444,12 +448,12 @@ class Engine:
         lost = 0
         try:
             while self.serving:
-                await self._courtesy.wait()
+                await self.courtesy.wait()
                 self._again.discard(key)
                 try:
                     async with self._looking:
                         await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
-                        if self._courtesy.restless():
+                        if self.courtesy.restless():
                             await asyncio.sleep(BREATH)
                 except sa.exc.SQLAlchemyError as error:
                     # Two processes that claim at once: the database lets one of them win, the other looks again.

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter as Tally
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -88,6 +89,7 @@ class _Waiting:
     incoming: Incoming
     delivery_id: str
     answer: asyncio.Future[Receipt]
+    until: float
 
 
 @dataclass
@@ -216,17 +218,14 @@ class Intake:
             raise TemporaryError("Tocsin is stopping")
         if len(self._queue) >= QUEUE or self._bytes + len(incoming.body) > QUEUE_BYTES:
             raise TemporaryError("too many alerts are waiting to be stored")
-        waiting = _Waiting(incoming, new_id(), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(incoming, new_id(), loop.create_future(), loop.time() + self._answer_seconds)
         self._queue.append(waiting)
         self._bytes += len(incoming.body)
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
-        # When time is up, or the sender has gone, the answer is cancelled: what is still queued is not written then.
-        try:
-            async with asyncio.timeout(self._answer_seconds):
-                return await waiting.answer
-        except TimeoutError:
-            raise TemporaryError("the database did not answer in time") from None
+        # When time is up, or the sender has gone, the answer is settled: what is still queued is not written then.
+        return await waiting.answer
 
     async def stop(self) -> None:
         """Refuse what comes now, finish what has come."""
@@ -238,9 +237,33 @@ class Intake:
         """Write until nothing waits. What comes in during one transaction is the next one's batch."""
         try:
             while batch := self._next():
-                await self._write(batch)
+                with self._watched(batch):
+                    await self._write(batch)
         finally:
             self._writer = None
+
+    @contextmanager
+    def _watched(self, batch: Sequence[_Waiting]) -> Iterator[None]:
+        """Whoever waits for too long hears so. One clock for all of them: they come by the thousand, and few wait."""
+        loop = asyncio.get_running_loop()
+        handle: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal handle
+            now, next_ = loop.time(), float("inf")
+            for waiting in (*batch, *self._queue):
+                if waiting.until <= now:
+                    _fail(waiting, TemporaryError("the database did not answer in time"))
+                elif not waiting.answer.done():
+                    next_ = min(next_, waiting.until)
+            # Those who come now wait as long as any that wait already.
+            handle = loop.call_at(min(next_, now + self._answer_seconds), look)
+
+        handle = loop.call_at(min(waiting.until for waiting in batch), look)
+        try:
+            yield
+        finally:
+            handle.cancel()
 
     def _next(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
