@@ -615,7 +615,7 @@ class _Transaction:
     def _event(self, incident_id: str, kind: str, text: str, case: _Case, data: dict[str, Any], *, once: str) -> None:
         """Events wait until the rows they speak of are written; those of one moment keep their order."""
         self.events.append(
-            TimelineEvent(
+            TimelineEvent.model_construct(  # all of it is ours: checking it again would cost as much as storing it
                 id=derived_id("timeline", incident_id, kind, once),
                 incident_id=incident_id,
                 kind=kind,
