@@ -1,7 +1,7 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +19,15 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
+from bot.catalog import targets
 from bot.catalog.config import Config
+from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.opening import Opening
+from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
@@ -37,10 +40,20 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
+from bot.runs import access as run_access
+from bot.runs import approval as approvals
 from bot.runs import run as runs
+from bot.runs import scratch
+from bot.runs.access import May
+from bot.runs.asking import Asking
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
+from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
+from bot.runs.pages import IncidentPages
+from bot.runs.ranking import Ranking
+from bot.runs.room import IncidentRoom
+from bot.runs.sharing import Sharing
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -48,6 +61,8 @@ from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
+from bot.slack.filling import Filling
+from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
@@ -77,7 +92,7 @@ def shelves() -> Shelves:
     return Shelves(
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
-        pagers=Shelf("bot.pagers", must_have=("page",)).load(),
+        pagers=Shelf("bot.pagers", must_have=("make",)).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
@@ -97,6 +112,9 @@ class Tempo:
     answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
+    expire_seconds: float = 10.0
+    edit_seconds: float = 3.0
+    fresh_seconds: float = FRESH
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -123,7 +141,8 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -177,9 +196,18 @@ class Bot:
         ]
         return found
 
+    async def reread(self) -> None:
+        """Take up what was changed in the folder of the runbooks. Runs go on with the runbook that they began with."""
+        if not await asyncio.to_thread(self.books.reread):
+            return
+        log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
+        for problem in self.books.problems:
+            log.warning("runbooks.problem", problem=str(problem))
+
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
+        await joined.ranking.refresh()
         await self._serve(joined)
         try:
             await joined.chat.hello()
@@ -216,6 +244,7 @@ class Bot:
             await joined.people.refresh()  # whoever is not known yet is asked for one by one
         except BotError as error:
             log.warning("people.not_refreshed", reason=str(error))
+        await joined.refresh_groups()
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
@@ -263,6 +292,7 @@ class Bot:
             await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
         else:
             await self.engine.close()
+        await self.pager.close()
         if joined is not None:
             await joined.session.close()
             log.info("bot.stopped")
@@ -282,7 +312,27 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
-        desk = Desk(self.engine, react, chat, people, self.clock)
+        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
+        ranking = Ranking(self.engine, self.books, self.clock)
+        interpreter = Interpreter(
+            self.engine,
+            react,
+            self.shelves.steps,
+            self.clock,
+            self.environment,
+            general.private_networks,
+            reach=self.reach,
+            folder=self.books.folder,
+            home=self.settings.scratch or scratch.default(),
+            rooms=lambda run, incident: IncidentRoom(self.engine, react, chat, self.clock, incident.id, run.id),
+            pages=lambda run, incident: IncidentPages(
+                self.engine, react, self.pager, general.pager, self.clock, incident.id, general.public_url
+            ),
+        )
+        interpreter.may = May(self.engine, people.find, groups.of).refusal
+        live = Live(interpreter, fresh=self.tempo.fresh_seconds)
+        filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
+        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of, offers=ranking.offers)
         inbox = Inbox(
             self.engine,
             chat,
@@ -291,7 +341,9 @@ class Bot:
             self.shelves.actions,
             self.books,
             self.clock,
-            fill=desk.fill,
+            fill=filling.fill,
+            suggest=filling.suggest,
+            channels=filling.channels,
         )
         desk.inbox = inbox
         look = Look(
@@ -304,16 +356,14 @@ class Bot:
             react,
             chat,
             look,
-            self.books.offers,
+            ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
         )
-        interpreter = Interpreter(
-            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
-        )
-        show = Show(self.engine, react, chat, self.clock, interpreter)
+        show = Show(self.engine, react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
+        asking = Asking(self.engine, react, chat, self.clock)
         telling = Telling(self.engine, react, chat, self.clock)
-        paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
+        paging = Paging(self.engine, react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, react, chat, self.clock, telling.notify)
         for name, workflow in (
             ("open", opening.open),
@@ -324,6 +374,10 @@ class Bot:
             ("answer", desk.answer),
             ("run", interpreter.run),
             ("show_run", show.show),
+            ("show_runs", show.show_all),
+            ("show_approval", asking.show),
+            ("expire", asking.expire),
+            ("share_file", Sharing(self.engine, react, chat, self.clock).share),
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("prune", Pruning(self.engine, general.retention).prune),
@@ -354,6 +408,12 @@ class Bot:
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
 
+        async def refresh_groups() -> None:
+            await groups.refresh()
+            named = [name for book in self.books.runbooks.values() for name in run_access.named(book)]
+            if unknown := groups.unknown(named):
+                log.warning("groups.unknown", names=unknown, hint="runbooks name them, and they let nobody in")
+
         async def sweep_alerts() -> None:
             now = self.clock()
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
@@ -366,16 +426,29 @@ class Bot:
             async with self.engine.transaction() as tx:
                 tx.enqueue(Work("prune", f"prune:{now:%Y%m%d%H}", (now.isoformat(),)))
 
+        async def expire_approvals() -> None:
+            now = self.clock()
+            async with self.db.read() as session:
+                if not await approvals.late(session, now):
+                    return
+            async with self.engine.transaction() as tx:
+                window = now.timestamp() // self.tempo.expire_seconds
+                tx.enqueue(Work("expire", f"expire:{window:.0f}", (now.isoformat(),)))
+
         clockwork = jobs.scheduler(
             {
                 "people.refresh": people.refresh,
                 "channels.refresh": refresh_channels,
+                "groups.refresh": refresh_groups,
+                "runbooks.reread": self.reread,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
+                "approvals.expire": expire_approvals,
+                "runbooks.rank": ranking.refresh,
             },
-            {"alerts.sweep": self.tempo.sweep_seconds},
+            {"alerts.sweep": self.tempo.sweep_seconds, "approvals.expire": self.tempo.expire_seconds},
         )
-        return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -398,7 +471,7 @@ class Bot:
         now = self.clock()
         if workflow == "run":
             async with self.engine.transaction() as tx:
-                run = await runs.find(tx.session, args[0], lock=True)
+                run = await runs.find_alone(tx.session, args[0])
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
                     await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
@@ -428,7 +501,9 @@ class _Joined:
     session: aiohttp.ClientSession
     chat: SlackChat
     people: People
+    refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
+    ranking: Ranking
     intake: Intake
     sockets: Sockets | None
     routes: list[web.RouteDef]
@@ -467,10 +542,10 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in places if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes]:
+def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes = Config(), Routes()
+    config, routes, reach = Config(), Routes(), Reach()
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -479,10 +554,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         routes = routing.load(folder / "routes.yaml")
     except UserError as error:
         problems.append(str(error))
+    try:
+        reach = targets.load(folder, environment)
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes
+    return config, routes, reach
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

@@ -39,6 +39,7 @@ from bot.reactions import REACTIONS, react
 from bot.runs import runbook as runbooks
 from bot.runs.books import Books
 from bot.runs.params import Param
+from bot.runs.rehearsal import rehearse, scenes
 from bot.runs.step import StepContext, prepare
 from bot.settings import Settings
 from bot.slack import manifest
@@ -190,8 +191,8 @@ def test_no_slash_command_is_listed_that_does_not_exist():
 
 def recorded() -> set[str]:
     """The event kinds written out in the code: texts like `run.started` that go neither to the log nor to Slack."""
-    nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel"}
-    kind = re.compile(rf"(?:{'|'.join(nouns)})\.(?:[a-z]+_)*(?:[a-z]+ed|sent|nobody|unknown)")
+    nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel", "approval"}
+    kind = re.compile(rf"(?:{'|'.join(nouns)})\.(?:[a-z]+_)*(?:[a-z]+ed|sent|nobody|unknown|made|given|broken)")
     found = set()
     files = [ROOT / "bot/app.py", ROOT / "bot/cli.py"]
     for folder in ("incidents", "runs", "postmortems"):
@@ -264,9 +265,7 @@ def test_every_step_type_is_listed_with_its_keys_and_results(name):
 
 
 def test_the_page_of_the_steps_lists_no_type_that_does_not_exist():
-    assert re.findall(r"^## (\w+)$", read("docs/reference/steps.md"), re.MULTILINE) == sorted(
-        SHELVES.steps, key=["exec", "http", "wait", "assert", "note"].index
-    )
+    assert sorted(re.findall(r"^## (\w+)$", read("docs/reference/steps.md"), re.MULTILINE)) == list(SHELVES.steps)
 
 
 def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
@@ -279,9 +278,10 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
     ("title", "models"),
     [
         ("tocsin.yaml", [catalog.General, catalog.Retention]),
+        ("PagerDuty", [catalog.PagerDuty]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
-        ("catalog.yaml", [catalog.Service]),
+        ("catalog.yaml", [catalog.Service, catalog.Team]),
     ],
 )
 def test_every_key_of_the_configuration_is_listed(title, models):
@@ -303,7 +303,8 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
     table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
     listed = {word: cells[1] for cells in table for word in coded(cells[0])[:1]}
     default = catalog.General.model_fields[name].default
-    shown = {"version": "", "announcement_channel": "none", "public_url": "none", "retention": "see below"}
+    shown = {"version": "", "announcement_channel": "none", "public_url": "none"}
+    shown |= {"retention": "see below", "pagerduty": "none"}
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
 
@@ -327,12 +328,20 @@ def test_what_the_configuration_refuses_is_named():
         ("The file", runbooks.Offer),
         ("The file", runbooks.Match),
         ("Parameters", Param),
+        ("The file", runbooks.Access),
+        ("The file", runbooks.Concurrency),
+        ("The file", runbooks.Schedule),
         ("Steps", runbooks.Step),
         ("Steps", runbooks.Retry),
+        ("Tests", runbooks.Trial),
+        ("Tests", runbooks.Expectation),
+        ("Tests", runbooks.Alert),
     ],
 )
 def test_every_key_of_a_runbook_is_named(title, model):
-    given_by_the_loader = {"sha256", "key", "type", "action"} if model in (runbooks.Runbook, runbooks.Step) else set()
+    given_by_the_loader = (
+        {"sha256", "key", "type", "action", "check"} if model in (runbooks.Runbook, runbooks.Step) else set()
+    )
     named = {part for word in coded(chapter(read("docs/runbooks.md"), title)) for part in word.split(".")}
 
     assert keys(model) - given_by_the_loader <= named
@@ -369,7 +378,7 @@ def test_every_command_line_can_be_typed(page, line):
 SAFE = [
     (page, line)
     for page, line in typed()
-    if re.match(r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks lint)", line)
+    if re.match(r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks (lint|schema|render))", line)
 ]
 
 
@@ -405,6 +414,7 @@ def test_the_make_targets_that_are_named_exist():
 
 def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
     token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
+    token |= dict.fromkeys(("PAGERDUTY_ROUTING_KEY", "PAGERDUTY_SEARCH_KEY", "PAGERDUTY_TOKEN"), "p" * 32)
     seen = set()
     for number, (page, name, text) in enumerate(titled("yaml", "#")):
         folder = tmp_path / str(number)
@@ -427,6 +437,20 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
             pytest.fail(f"{page}: {told(error)}")
 
     assert {"tocsin.yaml", "connections.yaml", "routes.yaml", "catalog.yaml", "restart-worker.yaml"} <= seen
+
+
+def test_the_examples_of_runbooks_are_played(tmp_path):
+    examples = [(name, text) for page, name, text in titled("yaml", "#") if page == "docs/runbooks.md"]
+    for name, text in examples:
+        (tmp_path / name).write_text(text)
+
+    _, found, problems = scenes(tmp_path, SHELVES.steps)
+
+    assert problems == []
+    assert len(found) >= 10
+    for scene in found:
+        verdict = rehearse(scene, SHELVES.steps)
+        assert verdict.ok, "\n".join([*map(str, verdict.reasons), *verdict.story])
 
 
 def test_the_example_configuration_is_read():

@@ -94,6 +94,8 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":warning:")
         case "page.sent":
             return Notice(event.text, ":pager:")
-        case "work.parked":
+        case "run.glass_broken":
+            return Notice(event.text, ":rotating_light:")
+        case "work.parked" | "run.file_refused":
             return Notice(event.text, ":warning:")
     return None

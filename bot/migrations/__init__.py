@@ -18,8 +18,20 @@ from bot.kit.db import Database
 from bot.kit.errors import UserError
 
 TABLES = frozenset(
-    {"alert", "counter", "delivery", "episode", "executor_lease", "incident", "page", "part", "postmortem"}
-    | {"request", "role", "run", "run_step", "timeline"}
+    {
+        "alert",
+        "approval",
+        "audit",
+        "counter",
+        "delivery",
+        "episode",
+        "executor_lease",
+        "incident",
+        "page",
+        "part",
+        "postmortem",
+    }
+    | {"request", "role", "run", "run_file", "run_step", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"
 

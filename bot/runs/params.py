@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from bot.alerts import matchers
 from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
-from bot.kit.text import clean, clip, nearest
+from bot.kit.text import clip, nearest
 from bot.runs.expressions import ExpressionError, evaluate
 
 LONGEST = 256
@@ -35,8 +35,9 @@ class Param(BaseModel):
     required: StrictBool = Field(default=True, description="whether a run needs it")
     default: Any = Field(default=None, description="value if nothing else is given")
     source: str | None = Field(default=None, description="expression on alert and incident: alert.labels.instance")
-    choices: list[str] | None = Field(default=None, description="what can be chosen, for type choice")
-    choices_from: str | None = Field(default=None, description="expression that gives the choices")
+    choices: list[str] | None = Field(
+        default=None, description="what can be chosen, for type choice; the names of secrets, for type secret"
+    )
     pattern: str | None = Field(default=None, description="regular expression for the whole value")
     min: Number | None = Field(default=None, description="smallest number, or shortest duration in seconds")
     max: Number | None = Field(default=None, description="largest number, or longest duration in seconds")
@@ -177,6 +178,8 @@ def _bool(param: Param, given: Any) -> bool:
 
 def _choice(param: Param, given: Any) -> str:
     text = _plain(given)
+    if param.choices is None:  # they come from elsewhere, and were looked up for the form
+        return _string(param, text)
     if text not in (param.choices or ()):
         raise ValueError(f"must be one of {', '.join(param.choices or ())}, not {clip(text, 60)!r}")
     return text
@@ -200,11 +203,12 @@ def _user(param: Param, given: Any) -> str:
 
 
 def _secret(param: Param, given: Any) -> str:
+    """The name of a secret: the secret itself never comes through a form, and is looked up when a step needs it."""
     text = _plain(given)
-    if clean(text) != text or "\n" in text:
-        raise ValueError("must be one line without control characters")
-    if param.pattern is not None and not re.fullmatch(param.pattern, text):
-        raise ValueError("does not fit the pattern")
+    if text not in (param.choices or ()):
+        raise ValueError(
+            f"must be the name of a secret, one of {', '.join(param.choices or ())}; never the secret itself"
+        )
     return text
 
 

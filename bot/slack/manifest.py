@@ -22,6 +22,7 @@ SCOPES = {
     "groups:read": "the same as channels:read, for private ones",
     "groups:write": "to open private incident channels",
     "pins:write": "to pin the card",
+    "usergroups:read": "to know who belongs to the groups that runbooks name",
     "users:read": "to know who is a guest, a bot or gone",
     "users:read.email": "to invite people who are named by e-mail in tocsin.yaml",
 }
@@ -45,7 +46,7 @@ SHORTCUTS = (
 
 def build(commands: Shelf, *, name: str = "Tocsin", url: str | None = None) -> dict[str, Any]:
     """The manifest for Socket Mode, which needs no public address; or for HTTP, with the bot at *url*."""
-    hint = "|".join(commands)
+    hint = "|".join(name.replace("_", "-") for name in commands)
     where = {} if url is None else {"url": url.rstrip("/") + PATH}
     requests = {} if url is None else {"request_url": url.rstrip("/") + PATH}
     return {

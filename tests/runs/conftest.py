@@ -101,6 +101,9 @@ class Bench:
         dry_run: bool = False,
         run_id: str | None = None,
         incident: Incident | None = None,
+        asked: runs.Asked | None = None,
+        email: str | None = None,
+        uses: dict[str, Runbook] | None = None,
     ) -> str:
         book = self.runbook(runbook) if isinstance(runbook, str) else runbook
         async with self.engine.transaction() as tx:
@@ -110,10 +113,11 @@ class Bench:
                 incident or self.incident,
                 book,
                 values or {},
-                by=by,
+                asked=asked or runs.Asked(by, email=email),
                 now=self.clock(),
                 run_id=run_id or new_id(),
                 dry_run=dry_run,
+                uses=uses,
             )
         return run.id
 

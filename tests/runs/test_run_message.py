@@ -165,6 +165,7 @@ def step(position: int, state: StepState, **more) -> RunStep:
     return RunStep(
         id=str(position),
         position=position,
+        path=f"steps.{position}",
         state=state,
         started_at=now,
         ended_at=now + timedelta(seconds=3),
@@ -226,14 +227,15 @@ async def test_only_a_run_that_asks_shows_the_question(bench):
         assert ("Treat as done" in str(views.run(replace(unknown, run=run))[1])) == (state == RunState.ASKING)
 
 
-async def test_a_secret_value_is_not_shown(bench):
-    book = (
-        "params: {code: {type: secret}, host: {default: web-1}, more: {required: false}}\nsteps:\n  - wait: {for: 0s}\n"
-    )
-    run = await bench.run(await bench.start(book, {"code": "hunter-2000"}))
+async def test_an_edit_stands_for_a_while_before_the_next_one(bench, chat):
+    bench.plugin("look")
+    show = Show(bench.engine, nothing_follows, chat, utc_now, bench.interpreter(), every_seconds=0.4)
+    run_id = await bench.start("steps:\n  - look: {}\n")
+    await show.show(run_id)
+    await bench.carry_out(run_id)
+    begun = asyncio.get_running_loop().time()
 
-    _, blocks = views.run(noun(bench, run))
+    await show.show(run_id)
 
-    assert "host=web-1" in str(blocks)
-    assert "hunter" not in str(blocks)
-    assert "None" not in str(blocks)
+    assert chat.posted()[0].message.run.state == RunState.SUCCEEDED
+    assert 0.2 < asyncio.get_running_loop().time() - begun < 1.5
