@@ -41,14 +41,19 @@ from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
 from bot.runs import access as run_access
+from bot.runs import approval as approvals
 from bot.runs import needs, scratch
 from bot.runs import run as runs
 from bot.runs.access import May
+from bot.runs.asking import Asking
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
+from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
 from bot.runs.pages import IncidentPages
+from bot.runs.ranking import Ranking
 from bot.runs.room import IncidentRoom
+from bot.runs.sharing import Sharing
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -56,6 +61,7 @@ from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
+from bot.slack.filling import Filling
 from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
@@ -108,6 +114,9 @@ class Tempo:
     answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
+    expire_seconds: float = 10.0
+    edit_seconds: float = 3.0
+    fresh_seconds: float = FRESH
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -204,6 +213,7 @@ class Bot:
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
+        await joined.ranking.refresh()
         await self._serve(joined)
         try:
             await joined.chat.hello()
@@ -309,32 +319,7 @@ class Bot:
         )
         people = People(chat)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
-        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of)
-        inbox = Inbox(
-            self.engine,
-            chat,
-            people,
-            self.shelves.commands,
-            self.shelves.actions,
-            self.books,
-            self.clock,
-            fill=desk.fill,
-        )
-        desk.inbox = inbox
-        look = Look(
-            prefix=general.channel_prefix,
-            announce=general.announcement_channel is not None,
-            invite=general.invite,
-        )
-        opening = Opening(
-            self.engine,
-            react,
-            chat,
-            look,
-            self.books.offers,
-            self.clock,
-            opened=inbox.channels.__setitem__,
-        )
+        ranking = Ranking(self.engine, self.books, self.clock)
         interpreter = Interpreter(
             self.engine,
             react,
@@ -351,7 +336,38 @@ class Bot:
             ),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
-        show = Show(self.engine, react, chat, self.clock, interpreter)
+        live = Live(interpreter, fresh=self.tempo.fresh_seconds)
+        filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
+        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of, offers=ranking.offers)
+        inbox = Inbox(
+            self.engine,
+            chat,
+            people,
+            self.shelves.commands,
+            self.shelves.actions,
+            self.books,
+            self.clock,
+            fill=filling.fill,
+            suggest=filling.suggest,
+            channels=filling.channels,
+        )
+        desk.inbox = inbox
+        look = Look(
+            prefix=general.channel_prefix,
+            announce=general.announcement_channel is not None,
+            invite=general.invite,
+        )
+        opening = Opening(
+            self.engine,
+            react,
+            chat,
+            look,
+            ranking.offers,
+            self.clock,
+            opened=inbox.channels.__setitem__,
+        )
+        show = Show(self.engine, react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
+        asking = Asking(self.engine, react, chat, self.clock)
         telling = Telling(self.engine, react, chat, self.clock)
         paging = Paging(self.engine, react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, react, chat, self.clock, telling.notify)
@@ -364,6 +380,10 @@ class Bot:
             ("answer", desk.answer),
             ("run", interpreter.run),
             ("show_run", show.show),
+            ("show_runs", show.show_all),
+            ("show_approval", asking.show),
+            ("expire", asking.expire),
+            ("share_file", Sharing(self.engine, react, chat, self.clock).share),
             ("draft", share.draft),
             ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("prune", Pruning(self.engine, general.retention).prune),
@@ -412,6 +432,15 @@ class Bot:
             async with self.engine.transaction() as tx:
                 tx.enqueue(Work("prune", f"prune:{now:%Y%m%d%H}", (now.isoformat(),)))
 
+        async def expire_approvals() -> None:
+            now = self.clock()
+            async with self.db.read() as session:
+                if not await approvals.late(session, now):
+                    return
+            async with self.engine.transaction() as tx:
+                window = now.timestamp() // self.tempo.expire_seconds
+                tx.enqueue(Work("expire", f"expire:{window:.0f}", (now.isoformat(),)))
+
         clockwork = jobs.scheduler(
             {
                 "people.refresh": people.refresh,
@@ -420,10 +449,12 @@ class Bot:
                 "runbooks.reread": self.reread,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
+                "approvals.expire": expire_approvals,
+                "runbooks.rank": ranking.refresh,
             },
-            {"alerts.sweep": self.tempo.sweep_seconds},
+            {"alerts.sweep": self.tempo.sweep_seconds, "approvals.expire": self.tempo.expire_seconds},
         )
-        return _Joined(session, chat, people, refresh_groups, inbox, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -478,6 +509,7 @@ class _Joined:
     people: People
     refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
+    ranking: Ranking
     intake: Intake
     sockets: Sockets | None
     routes: list[web.RouteDef]

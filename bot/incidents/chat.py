@@ -24,11 +24,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Offer:
-    """A runbook that may help, as a button."""
+    """A runbook, as a button. *fits*: it may help with the incident."""
 
     runbook: str
     name: str
     risk: str
+    description: str = ""
+    fits: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,13 @@ Message = Any
 
 @dataclass(frozen=True)
 class Upload:
-    """A file for a channel."""
+    """A file for a channel, or for the thread below one of its messages."""
 
     name: str
     content: bytes
     title: str
     comment: str = ""
+    thread: str | None = None
 
 
 class Chat(Protocol):
@@ -179,8 +182,8 @@ class Chat(Protocol):
         """Share a file; returns its id."""
         ...
 
-    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
-        """The id of a file of that name shared there by us."""
+    async def find_upload(self, channel: str, name: str, *, since: datetime, thread: str | None = None) -> str | None:
+        """The id of a file of that name shared there by us, in the channel itself or below the message *thread*."""
         ...
 
     async def announcement_channel(self) -> str:

@@ -28,12 +28,13 @@ from bot.incidents.model import Incident
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock, duration_text
 from bot.kit.errors import PermanentError
+from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
 from bot.runs import params as values
 from bot.runs import process, scratch
-from bot.runs.attempt import Attempts, Ports, line, no, storable
+from bot.runs.attempt import Attempts, Ports, line, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
@@ -67,6 +68,10 @@ class Done:
     why: str = ""
     failed: bool = False
     result: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def _nobody(*_: Any) -> Any:
+    raise PermanentError("a look asks nobody and calls nothing")
 
 
 async def _anybody(run: Run, incident: Incident) -> str | None:
@@ -133,6 +138,28 @@ class Interpreter:
         finally:
             watch.cancel()
             self.tails.pop(run_id, None)
+
+    async def look(
+        self, runbook: Runbook, incident: Incident, step: Step, *, seconds: float
+    ) -> tuple[Outcome, Mapping[str, Any]]:
+        """Carry out a step that only reads, apart from any run: what came of it, and what its expressions saw."""
+        now = self.clock()
+        run = Run(
+            id=new_id(), incident_id=incident.id, number=0, runbook=runbook.id, sha256=runbook.sha256, definition={},
+            requested_by="bot", concurrency_key="", state=RunState.RUNNING, requested_at=now,
+        )  # fmt: skip
+        going = Going(
+            run, incident, runbook, {}, {}, Redactor([]), now + timedelta(seconds=seconds),
+            {"run": {"id": run.id, "number": 0, "dry_run": False, "requested_by": "bot"}},
+        )  # fmt: skip
+        scope = await self._scope(going, runbook.model_copy(update={"params": {}, "secrets": []}), {})
+        row = RunStep(
+            id=new_id(), run_id=run.id, path="look", position=0, attempt=1, step=step.key, name=step.heading,
+            type=step.type, effect="read", state=StepState.RUNNING, started_at=now,
+        )  # fmt: skip
+        ports = Ports(_nobody, _nobody)
+        outcome = await self._attempts.make(going, scope, step, row, ports, room=None, say=lambda _: None)
+        return outcome, scope.values
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -345,6 +372,11 @@ class Interpreter:
         before = going.attempts.get(path, [])
         acting = self._stand_in(going, step)
         kind = self._attempts.effect(going, scope, acting)
+        if not previews(going, acting, kind) and self._undecided(going, scope, step):
+            seen = interrupted or await self.journal.started(going.run, acting, going.place(path), 1, name, kind)
+            told = "cannot be previewed: whether it is needed depends on a skipped step"
+            await self.journal.finished(seen, Outcome(ok=True, summary=told), StepState.PREVIEWED)
+            return Done(StepState.PREVIEWED, name)
         tries = step.retry or (self.read_tries if kind == "read" else ONCE)
         attempt = (before[-1].attempt if before else 0) + (interrupted is None)
         enough = tried_since(before) + tries.attempts
@@ -432,7 +464,8 @@ class Interpreter:
             row = last or await self.journal.started(going.run, step, going.place(path), 1, name, "read")
             await self.journal.finished(row, outcome, StepState.PREVIEWED)
             return Done(StepState.PREVIEWED, name)
-        row = last or await self.journal.started(going.run, step, going.place(path), 1, name, "read")
+        place = replace(going.place(path), items=len(items))
+        row = last or await self.journal.started(going.run, step, place, 1, name, "read")
         dones = await self._side_by_side(going, scope, step, path, items)
         failed = [done for done in dones if done.failed]
         counted = {
@@ -440,11 +473,13 @@ class Interpreter:
             "count": len(items),
             "failed": len(failed),
         }
-        told = f"{len(dones) - len(failed)} of {len(items)} went well"
+        unneeded = sum(done.state == StepState.SKIPPED for done in dones)
+        told = f"{len(dones) - len(failed) - unneeded} of {len(items)} went well"
+        told += f", {unneeded} not needed" if unneeded else ""
         outcome = Outcome(ok=not failed, summary=told, values=storable(counted))
         if not failed:
-            looked = dones and all(done.state == StepState.PREVIEWED for done in dones)
-            state = StepState.PREVIEWED if looked else StepState.SUCCEEDED
+            states = {done.state for done in dones}
+            state = states.pop() if states in ({StepState.PREVIEWED}, {StepState.SKIPPED}) else StepState.SUCCEEDED
             await self.journal.finished(row, outcome, state)
             return Done(state, name, result={"values": outcome.values, "outputs": {}})
         first = failed[0]
@@ -656,6 +691,16 @@ class Interpreter:
             log.warning("run.retry_when", error=going.redact.text(str(error)))
             return False
 
+    def _undecided(self, going: Going, scope: Scope, step: Step) -> bool:
+        """Whether a dry run cannot know if the step is needed."""
+        if not going.guessing or step.when is None:
+            return False
+        try:
+            evaluate(step.when, scope.values)
+        except PermanentError:
+            return True
+        return False
+
     def _needless(self, going: Going, scope: Scope, step: Step, name: str) -> str | None:
         """Why a step is skipped, or None."""
         if step.when is None:
@@ -671,7 +716,7 @@ class Interpreter:
         try:
             return clip(one_line(going.redact.text(render(step.title, scope.values))), 150)
         except PermanentError:
-            return clip(one_line(step.title), 150)
+            return clip(one_line(step.heading), 150)
 
     async def _pause(self, going: Going, tries: Retry, failures: int, after: float) -> None:
         wait = tries.delay.total_seconds()

@@ -19,10 +19,12 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Unfurnished
 from bot.kit.errors import PermanentError
+from bot.runs.approval import Asked
 from bot.runs.run import Shown
 from bot.slack.client import SlackChat, person
 from bot.slack.inbox import Inbox
 from bot.slack.socket import Envelope
+from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
 from bot.slack.views import run as run_views
@@ -34,6 +36,7 @@ log = structlog.get_logger()
 Acked = Callable[[str, str, float, bool], None]
 KINDS = {
     "block_actions": "button",
+    "block_suggestion": "options",
     "view_submission": "form",
     "view_closed": "form",
     "shortcut": "shortcut",
@@ -53,6 +56,7 @@ VIEWS: dict[type, Any] = {
     Cleared: incident_views.cleared,
     Closing: incident_views.closing,
     Shown: run_views.run,
+    Asked: approval_views.approval,
     Unfurnished: incident_views.failing,
 }
 
@@ -127,6 +131,7 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox) -> AsyncApp:
     app.command(ANY)(inbox.command)
     app.action(ANY)(inbox.action)
     app.view(ANY)(inbox.submission)
+    app.options(ANY)(inbox.options)
     app.shortcut(ANY)(inbox.shortcut)
     app.event("user_change")(user_changed)
     app.event("team_join")(user_changed)

@@ -279,17 +279,19 @@ class SlackChat:
             files=[{"id": asked["file_id"], "title": upload.title}],
             channel_id=channel,
             initial_comment=upload.comment or None,
+            thread_ts=upload.thread,
         )
         return str(asked["file_id"])
 
-    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
+    async def find_upload(self, channel: str, name: str, *, since: datetime, thread: str | None = None) -> str | None:
         """The file of that name that we shared there."""
-        answer = await self.call(
-            self._web.conversations_history,
-            channel=channel,
-            oldest=str(int(since.timestamp()) - SLACK_SECONDS),
-            limit=200,
-        )
+        oldest = str(int(since.timestamp()) - SLACK_SECONDS)
+        if thread is None:
+            answer = await self.call(self._web.conversations_history, channel=channel, oldest=oldest, limit=200)
+        else:
+            answer = await self.call(
+                self._web.conversations_replies, channel=channel, ts=thread, oldest=oldest, limit=200
+            )
         for message in answer["messages"]:
             for file in message.get("files") or []:
                 if file.get("name") == name:
@@ -306,6 +308,11 @@ class SlackChat:
                 "bot), or set announcement_channel in tocsin.yaml",
             )
         return self._place
+
+    def link(self, channel: str, ts: str) -> str:
+        """Where a message can be read; empty as long as Slack has not said who we are."""
+        home = self.identity.get("url", "").rstrip("/")
+        return f"{home}/archives/{channel}/p{ts.replace('.', '')}" if home else ""
 
     # -- what only the Slack edge needs ---------------------------------------------------------------------------
 
@@ -355,6 +362,11 @@ class SlackChat:
     async def open_view(self, trigger: str, view: Block) -> str:
         """Open a form at once: no retries, no waiting; the trigger lives three seconds."""
         answer = await self.call(self._web.views_open, trigger_id=trigger, view=view, patient=False)
+        return str(answer["view"]["id"])
+
+    async def push_view(self, trigger: str, view: Block) -> str:
+        """Open a form on top of the one that was clicked in."""
+        answer = await self.call(self._web.views_push, trigger_id=trigger, view=view, patient=False)
         return str(answer["view"]["id"])
 
     async def update_view(self, view_id: str, view: Block) -> None:

@@ -132,9 +132,10 @@ class FakeChat:
         self.uploads[channel].append(upload)
         return f"F{len(self.uploads[channel])}"
 
-    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
+    async def find_upload(self, channel: str, name: str, *, since: datetime, thread: str | None = None) -> str | None:
         self._called("find_upload")
-        return next((f"F{n}" for n, upload in enumerate(self.uploads[channel], 1) if upload.name == name), None)
+        made = enumerate(self.uploads[channel], 1)
+        return next((f"F{n}" for n, upload in made if (upload.name, upload.thread) == (name, thread)), None)
 
     async def announcement_channel(self) -> str:
         self._called("announcement_channel")

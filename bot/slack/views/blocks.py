@@ -32,6 +32,18 @@ def mentions(text: str, limit: int) -> str:
     return cut("".join(part if i % 2 else escaped(part) for i, part in enumerate(parts)), limit)
 
 
+def formatted(text: str, limit: int = 2900) -> str:
+    """What the author of a runbook wrote, with its formatting; what was filled into it can mention and link nothing."""
+    plain = re.sub(r"@(?=channel|here|everyone)", "@\u200b", clean(text))
+    return cut(escaped(plain), limit)
+
+
+def named(names: Sequence[str], limit: int = 600) -> str:
+    """People, as mentions, and `@names` of groups, which are known to us alone."""
+    told = [f"<@{name}>" if re.fullmatch(r"[UW][A-Z0-9]{1,20}", name) else safe(name, 100) for name in names]
+    return cut(" or ".join(told), limit) or "nobody"
+
+
 def quoted(word: str) -> str:
     """A word that somebody typed, said back to them."""
     plain = one_line(word).replace("`", "'")
