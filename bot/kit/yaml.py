@@ -135,7 +135,9 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_str(self, text: str) -> Any:
         block = "\n" in text.strip("\n") and not re.search(r"[ \t]\n", text)
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+        # Some of these would be read as the end of a line.
+        odd = re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]", text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else "|" if block else None)
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -34,7 +34,7 @@ from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
 from bot.runs import params as values
 from bot.runs import process, scratch
-from bot.runs.attempt import Attempts, Ports, line, no, storable
+from bot.runs.attempt import Attempts, Ports, line, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
@@ -372,6 +372,11 @@ class Interpreter:
         before = going.attempts.get(path, [])
         acting = self._stand_in(going, step)
         kind = self._attempts.effect(going, scope, acting)
+        if not previews(going, acting, kind) and self._undecided(going, scope, step):
+            seen = interrupted or await self.journal.started(going.run, acting, going.place(path), 1, name, kind)
+            told = "cannot be previewed: whether it is needed depends on a skipped step"
+            await self.journal.finished(seen, Outcome(ok=True, summary=told), StepState.PREVIEWED)
+            return Done(StepState.PREVIEWED, name)
         tries = step.retry or (self.read_tries if kind == "read" else ONCE)
         attempt = (before[-1].attempt if before else 0) + (interrupted is None)
         enough = tried_since(before) + tries.attempts
@@ -468,11 +473,13 @@ class Interpreter:
             "count": len(items),
             "failed": len(failed),
         }
-        told = f"{len(dones) - len(failed)} of {len(items)} went well"
+        unneeded = sum(done.state == StepState.SKIPPED for done in dones)
+        told = f"{len(dones) - len(failed) - unneeded} of {len(items)} went well"
+        told += f", {unneeded} not needed" if unneeded else ""
         outcome = Outcome(ok=not failed, summary=told, values=storable(counted))
         if not failed:
-            looked = dones and all(done.state == StepState.PREVIEWED for done in dones)
-            state = StepState.PREVIEWED if looked else StepState.SUCCEEDED
+            states = {done.state for done in dones}
+            state = states.pop() if states in ({StepState.PREVIEWED}, {StepState.SKIPPED}) else StepState.SUCCEEDED
             await self.journal.finished(row, outcome, state)
             return Done(state, name, result={"values": outcome.values, "outputs": {}})
         first = failed[0]
@@ -683,6 +690,16 @@ class Interpreter:
         except PermanentError as error:
             log.warning("run.retry_when", error=going.redact.text(str(error)))
             return False
+
+    def _undecided(self, going: Going, scope: Scope, step: Step) -> bool:
+        """Whether a dry run cannot know if the step is needed."""
+        if not going.guessing or step.when is None:
+            return False
+        try:
+            evaluate(step.when, scope.values)
+        except PermanentError:
+            return True
+        return False
 
     def _needless(self, going: Going, scope: Scope, step: Step, name: str) -> str | None:
         """Why a step is skipped, or None."""

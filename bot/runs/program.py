@@ -1,6 +1,7 @@
 """What steps that run a program have in common: what may be set, how its output is read, how its end is told."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, JsonValue
@@ -70,6 +71,14 @@ def told(
         values=values,
         truncated=outcome.dropped,
     )
+
+
+def judged(name: str, ok_codes: list[int], values: Mapping[str, Any]) -> str | None:
+    """Why *values* that a test of a runbook gives for the program called *name* are a failure, or None."""
+    if values.get("timed_out"):
+        return f"{name} was stopped"
+    code = values.get("exit_code", ok_codes[0])
+    return None if code in ok_codes else f"{name} ended with exit code {code}"
 
 
 def _read(how: Parse, outcome: process.Outcome) -> dict[str, JsonValue]:

@@ -35,6 +35,7 @@ from bot.runs.params import Param
 from bot.runs.runbook import (
     LintError,
     Path_,
+    People,
     Problem,
     Runbook,
     Step,
@@ -160,7 +161,8 @@ async def _play(scene: Scene, steps: Shelf, given: Mapping[str, Any]) -> "_Playe
     await interpreter.run(memory.run.id, memory.run.round)
     while (approval := memory.open_question()) is not None:
         row = next(row for row in memory.rows if row.id == approval.step_id)
-        round_ = await _answer(memory, approval, mocks.next(acting.names[row.path]) or {})
+        said = People.model_validate(mocks.next(acting.names[row.path]) or {})
+        round_ = await _answer(memory, approval, said)
         await interpreter.run(memory.run.id, round_)
     return _Played(memory, frozenset(acting.bare))
 
@@ -173,27 +175,27 @@ def _secrets(books: Sequence[Runbook]) -> dict[str, str]:
     return {name: f"secret-of-a-test-{name}" for name in named}
 
 
-async def _answer(memory: Memory, approval: Approval, mock: Mapping[str, Any]) -> int:
+async def _answer(memory: Memory, approval: Approval, said: People) -> int:
     """What people say who are asked: what the mock says, else yes."""
-    if mock.get("expired"):
+    if said.expired:
         await asyncio.sleep((approval.expires_at - memory.clock()).total_seconds())
         return memory.close(approval, ApprovalState.EXPIRED, "nobody answered in time, which is a no")
-    by = mock.get("by") or [f"UAPPROVER{i + 1}" for i in range(approval.count)]
-    people = [by] if isinstance(by, str) else list(by)
-    reason = str(mock.get("fail") or mock.get("reason") or "")
+    by = [said.by] if isinstance(said.by, str) else said.by
+    people = by or [f"UAPPROVER{i + 1}" for i in range(approval.count)]
+    reason = said.fail or said.reason
     because = f": {reason}" if reason else ""
-    if "fail" in mock or not mock.get("approved", True):
+    if said.fail is not None or not said.approved:
         return memory.close(approval, ApprovalState.REJECTED, f"<@{people[0]}> said no{because}")
     asked = _Inputs(_INPUTS.validate_python(approval.inputs))
     try:
-        inputs = values.check(asked, mock.get("inputs") or {})
+        inputs = values.check(asked, said.inputs)
     except values.ParamErrors as error:
         return memory.close(approval, ApprovalState.VOID, f"the answer does not count: inputs: {error}")
     votes = [
         Vote(
             id=derived_id("vote", approval.id, person),
             approval_id=approval.id,
-            person=str(person),
+            person=person,
             yes=True,
             reason=reason if i == 0 else "",
             inputs=inputs if i == 0 else {},
@@ -201,7 +203,7 @@ async def _answer(memory: Memory, approval: Approval, mock: Mapping[str, Any]) -
         )
         for i, person in enumerate(people)
     ]
-    return memory.close(approval, ApprovalState.APPROVED, f"approved by {' and '.join(map(str, people))}", votes)
+    return memory.close(approval, ApprovalState.APPROVED, f"approved by {' and '.join(people)}", votes)
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,13 @@ class _Mocks:
 @dataclass
 class Mocked(Attempts):
     """Makes attempts without the world. *names* are the steps by their places, those of runbooks that are called as
-    ``caller/step``; *bare* are those that went well without a mock.
+    ``caller/step``; *bare* are those that went well without a mock; *wanted* is what those need that look at others.
     """
 
     mocks: _Mocks = field(default_factory=lambda: _Mocks({}))
     names: dict[str, str] = field(default_factory=dict)
     bare: set[str] = field(default_factory=set)
+    wanted: dict[str, set[str]] = field(default_factory=dict)
 
     def filled(self, step: Step, context: StepContext) -> BaseModel:
         """With marks in its text for what is not known, unless the step is to decide by it."""
@@ -267,6 +270,9 @@ class Mocked(Attempts):
             return await super().outcome(going, scope, step, kind, context)
         mock = self.mocks.next(name)
         if mock is None and step.type in REAL:
+            if step.check is not None:
+                until = str(step.action.get("until", "none"))
+                self.wanted[context.step_key] = {path[0] for path in names(until, expression=True)}
             return await super().outcome(going, scope, step, kind, context)
         try:
             params = self.filled(step, context)
@@ -287,7 +293,11 @@ class Mocked(Attempts):
         if (mock := self.mocks.next(name)) is None:
             raise PermanentError(f"mock `{name}`: it is looked at until something is so, and nothing is known of it")
         found = self._result(going, scope, step, None, mock, name, item=False)
-        return {"ok": found.ok, **found.values, **found.outputs}
+        given = {**found.values, **found.outputs}
+        for key, one in given.items():
+            if isinstance(one, Unknown) and key in self.wanted.get(context.step_key, ()):
+                raise PermanentError(one.why)
+        return {"ok": found.ok, **{key: one for key, one in given.items() if not isinstance(one, Unknown)}}
 
     def _name(self, scope: Scope, step: Step) -> str:
         caller = self.names.get(scope.prefix.removesuffix("/"))

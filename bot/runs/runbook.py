@@ -34,9 +34,6 @@ DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RU
 
 # What a step is given by the loader; no file may say it.
 GIVEN = ("key", "type", "action", "check")
-# What a test may say about the people who are asked by an approval.
-VOTE = ("approved", "by", "reason", "inputs", "expired", "fail")
-
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Count = Annotated[int, Field(strict=True)]
@@ -169,6 +166,17 @@ class Schedule(_Part):
     jitter: Duration = Field(default=timedelta(), description="start at a time of chance, at most so much later")
 
 
+class People(_Part):
+    """What the people say who are asked by an approval, in a test. Left alone, they say yes."""
+
+    approved: StrictBool = Field(default=True, description="false: they say no")
+    by: str | list[str] = Field(default=[], description="who says it")
+    reason: str = ""
+    inputs: dict[str, Any] = Field(default={}, description="what the answer fills in")
+    expired: StrictBool = Field(default=False, description="true: nobody says anything in time")
+    fail: str | None = Field(default=None, description="they say no, for this reason")
+
+
 class Expectation(_Part):
     """What a test says about a run that was played with mocks."""
 
@@ -191,6 +199,7 @@ class Alert(_Part):
     title: str = ""
     severity: str = ""
     url: str = ""
+    starts_at: str = ""
 
 
 class Trial(_Part):
@@ -200,7 +209,9 @@ class Trial(_Part):
     params: dict[str, Any] = Field(
         default_factory=dict, description="values of the parameters, on top of what the alert fills in"
     )
-    alert: Alert | None = Field(default=None, description="the alert: labels, annotations, title, severity, url")
+    alert: Alert | None = Field(
+        default=None, description="the alert: labels, annotations, title, severity, url, starts_at"
+    )
     dry_run: StrictBool = Field(default=False, description="as a dry run")
     mock: dict[str, Any] = Field(
         default_factory=dict, description="by step id: a result, {fail: why}, or a list of both, one an attempt"
@@ -436,14 +447,16 @@ def beside(file: Path, runbook: Runbook, steps: Shelf) -> dict[str, Runbook]:
 
 def steps_by_id(runbook: Runbook) -> dict[str, Step]:
     """Every step of a runbook that has an id, those below others too."""
-    found: dict[str, Step] = {}
+    return {step.id: step for step in every_step(runbook) if step.id is not None}
+
+
+def every_step(runbook: Runbook) -> Iterator[Step]:
+    """The steps of a runbook and those below them."""
     todo = [*runbook.steps, *runbook.on_failure, *runbook.always]
     while todo:
         step = todo.pop()
-        if step.id is not None:
-            found[step.id] = step
+        yield step
         todo += [*(step.on_failure or ()), *(step.rollback or ()), *([step.check] if step.check else ())]
-    return found
 
 
 def started_with(runbook: Runbook, trial: Trial) -> dict[str, Any]:
@@ -882,10 +895,11 @@ class _Reading:
         if "fail" in answer and not (isinstance(answer["fail"], str) and answer["fail"]):
             self.problem((*path, "fail"), "fail must be text: why it fails")
         if step.type == "approval":
-            for key in answer:
-                if key not in VOTE:
-                    told = f"the people who are asked give no {key}{_meant(key, VOTE)}; known is {', '.join(VOTE)}"
-                    self.problem((*path, key), told)
+            try:
+                People.model_validate(answer)
+            except ValidationError as error:
+                for part in error.errors():
+                    self._explain(part, path, People)
         elif step.type != "runbook":  # of a call, everything that the other runbook may give
             known = sorted(self._results(step) | set(step.outputs))
             for key in answer:

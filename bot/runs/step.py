@@ -204,7 +204,8 @@ class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
     `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
     `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
-    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None.
+    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None. `SHORT` names the
+    parameter that may stand alone under the action key.
     """
 
     @property

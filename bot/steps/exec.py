@@ -106,10 +106,7 @@ async def run(context: StepContext, params: Params) -> StepResult:
 
 def judge(params: Params, values: Mapping[str, Any]) -> str | None:
     """An exit code that is not expected is a failure, and so is a program that was stopped."""
-    if values.get("timed_out"):
-        return f"{params.argv[0]} was stopped"
-    code = values.get("exit_code", params.ok_codes[0])
-    return None if code in params.ok_codes else f"{params.argv[0]} ended with exit code {code}"
+    return program.judged(params.argv[0], params.ok_codes, values)
 
 
 def preview(params: Params) -> str:

@@ -439,6 +439,39 @@ def test_an_expectation_of_the_step_itself_is_judged_by_the_mock(play):
     assert reasons(unknown) == ["mock `a`: it gives no json, which is used"]
 
 
+def test_what_is_waited_for_is_mocked_look_by_look(play):
+    book = HEAD + textwrap.dedent(
+        """
+        timeout: 2h
+        steps:
+          - id: calm
+            wait:
+              until: seen.lag < 5 and params.most
+              every: 1m
+              for: 1h
+              check: {id: lag, probe: {}}
+        params: {most: {type: int, default: 3}}
+        outputs: {checks: steps.calm.checks, waited: steps.calm.waited}
+        """
+    )
+
+    third, never, bare, half = play(
+        book,
+        """
+        - name: so at the third look
+          mock: {lag: [{seen: {lag: 90}}, {fail: no answer}, {seen: {lag: 1}}]}
+          expect: {state: succeeded, outputs: {checks: 3, waited: 120}}
+        - {name: never, mock: {lag: {seen: {lag: 90}}}, expect: {state: failed, failed: calm, message: still not so}}
+        - {name: not mocked, expect: {state: succeeded}}
+        - {name: half mocked, mock: {lag: {}}, expect: {state: failed}}
+        """,
+    )
+
+    assert [reasons(third), reasons(never)] == [[], []]
+    assert reasons(bare) == ["mock `lag`: it is looked at until something is so, and nothing is known of it"]
+    assert reasons(half) == ["mock `lag`: it gives no seen, which is used"]
+
+
 def test_what_a_step_type_takes_for_a_failure_is_one_in_a_mock(play):
     book = HEAD + textwrap.dedent(
         """
@@ -483,7 +516,9 @@ def test_what_a_step_type_takes_for_a_failure_is_one_in_a_mock(play):
         ("{name: x, mock: {before: [{}, 3]}, expect: {state: failed}}", "a mock is what the step gives"),
         ("{name: x, mock: {before: {sen: 1}}, expect: {state: failed}}", "probe gives no sen; did you mean seen?"),
         ("{name: x, mock: {before: {fail: 3}}, expect: {state: failed}}", "fail must be text"),
-        ("{name: x, mock: {ask: {aproved: true}}, expect: {state: failed}}", "did you mean approved?"),
+        ("{name: x, mock: {ask: {aproved: true}}, expect: {state: failed}}", "did you mean 'approved'?"),
+        ("{name: x, mock: {ask: {inputs: 3}}, expect: {state: failed}}", "inputs must be keys with values"),
+        ("{name: x, mock: {ask: {by: [3]}}, expect: {state: failed}}", "must be text"),
         ("{name: x, mock: {before/x: {}}, expect: {state: failed}}", "before calls no other runbook"),
         ("{name: x, params: {hots: a}, expect: {state: failed}}", "params: hots is not a parameter of this runbook"),
         ("{name: x, params: {host: '-a'}, expect: {state: failed}}", "params: host does not fit"),

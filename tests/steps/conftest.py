@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.runs.redact import Redactor
 from bot.runs.step import StepContext, StepResult, prepare
@@ -21,11 +22,12 @@ class Bench:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.run_id = new_id()  # what runs under the id of another run is ended, also by the tests of a neighbour
 
     def context(self, *, secrets: dict[str, str] | None = None, **more: Any) -> StepContext:
         known = secrets or {}
         return StepContext(
-            **{"run_id": "run1", "step_key": "step", "timeout": 10.0, "say": self.said.append, **more},
+            **{"run_id": self.run_id, "step_key": "step", "timeout": 10.0, "say": self.said.append, **more},
             secrets=known,
             redact=Redactor(known.values()),
         )
