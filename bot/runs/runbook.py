@@ -209,7 +209,9 @@ class Trial(_Part):
     params: dict[str, Any] = Field(
         default_factory=dict, description="values of the parameters, on top of what the alert fills in"
     )
-    alert: Alert | None = Field(default=None, description="the alert: labels, annotations, title, severity, url, starts_at")
+    alert: Alert | None = Field(
+        default=None, description="the alert: labels, annotations, title, severity, url, starts_at"
+    )
     dry_run: StrictBool = Field(default=False, description="as a dry run")
     mock: dict[str, Any] = Field(
         default_factory=dict, description="by step id: a result, {fail: why}, or a list of both, one an attempt"

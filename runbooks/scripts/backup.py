@@ -1,4 +1,5 @@
-"""Looks after backups of PostgreSQL: is the newest dump there, whole and young, and can it really be restored?
+"""Looks after backups of PostgreSQL: is the newest dump young and whole, and can it really be restored.
+
 
 `check` only reads. `restore` puts the dump into a new database whose name begins with `tocsin_restore_`, counts what
 came of it, and drops that database again; `drop` removes one that was left behind, and no other. Needs pg_restore and
@@ -34,7 +35,9 @@ def newest(folder: Path, pattern: str) -> Path:
 def run(*command: str, seconds: float) -> str:
     """What a program of PostgreSQL prints; its last words where it fails."""
     try:
-        done = subprocess.run(list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
+        )
     except FileNotFoundError:
         raise SystemExit(f"{command[0]} is not installed where the bot runs (postgresql-client)") from None
     except subprocess.TimeoutExpired:
@@ -101,8 +104,8 @@ def restore(file: Path, name: str, seconds: float) -> dict[str, Any]:
             name,
             seconds,
         ).splitlines()
-        # The names come quoted by the server itself.
-        rows = {table: int(put(f"select count(*) from {table}", name, seconds)) for table in listed[:COUNTED]}
+        # The names come quoted by the server itself, so whatever a table is called, it is a name here.
+        rows = {table: int(put(f"select count(*) from {table}", name, seconds)) for table in listed[:COUNTED]}  # noqa: S608
     finally:
         drop(name, seconds)
     return {
@@ -122,7 +125,9 @@ def drop(name: str, seconds: float) -> None:
 
 def put(statement: str, database: str, seconds: float) -> str:
     """What one statement gives, bare."""
-    return run("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, seconds=seconds)
+    return run(
+        "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, seconds=seconds
+    )
 
 
 def main() -> None:

@@ -100,7 +100,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"))
     asked = parser.parse_args()
-    asking = [one for one in asked.servers.split(",") if one] or servers(asked.resolv_conf.read_text(encoding="utf-8", errors="replace"))
+    asking = [one for one in asked.servers.split(",") if one] or servers(
+        asked.resolv_conf.read_text(encoding="utf-8", errors="replace")
+    )
     if not asking:
         raise SystemExit(f"{asked.resolv_conf} names no server; give one with --servers")
     told = [ask(server, asked.port, asked.name, asked.kind, asked.seconds) for server in asking[:10]]

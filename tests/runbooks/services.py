@@ -1,4 +1,4 @@
-"""A local HTTP service that is what runbooks talk to: a load balancer, a health check, feature flags, Loki, Prometheus."""
+"""A local HTTP service that is what runbooks talk to: load balancer, health check, feature flags, Loki, Prometheus."""
 
 import json
 import threading
@@ -91,7 +91,9 @@ def services() -> Iterator[Services]:
         def _serve(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             form = "form" in (self.headers.get("Content-Type") or "")
-            body = {key: values[0] for key, values in parse_qs(raw.decode()).items()} if form else json.loads(raw or b"{}")
+            body = (
+                {key: values[0] for key, values in parse_qs(raw.decode()).items()} if form else json.loads(raw or b"{}")
+            )
             status, told = made.answer(self.command, self.path, body, self.headers.get("Authorization") or "")
             out = json.dumps(told).encode()
             self.send_response(status)
@@ -100,7 +102,7 @@ def services() -> Iterator[Services]:
             self.end_headers()
             self.wfile.write(out)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

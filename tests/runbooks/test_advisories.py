@@ -9,7 +9,9 @@ import pytest
 
 from tests.runbooks.conftest import play
 
-PACKAGES = "ii \topenssl\t3.0.15-1~deb12u1\nii \tcurl\t7.88.1-10+deb12u8\nrc \tgone\t1.0-1\nii \tzlib\t1:1.2.13.dfsg-1\n"
+PACKAGES = (
+    "ii \topenssl\t3.0.15-1~deb12u1\nii \tcurl\t7.88.1-10+deb12u8\nrc \tgone\t1.0-1\nii \tzlib\t1:1.2.13.dfsg-1\n"
+)
 
 
 def advisory(name: str, package: str, *events: dict, ecosystem: str = "Debian:12", **more) -> dict:

@@ -143,7 +143,9 @@ def test_a_restore_that_fails_says_why_and_leaves_no_database_behind(backups):
 
 
 @pytest.mark.parametrize("action", ["restore", "drop"])
-@pytest.mark.parametrize("name", ["postgres", "orders", "tocsin_restore_", 'tocsin_restore_1"; drop', "TOCSIN_RESTORE_1"])
+@pytest.mark.parametrize(
+    "name", ["postgres", "orders", "tocsin_restore_", 'tocsin_restore_1"; drop', "TOCSIN_RESTORE_1"]
+)
 def test_no_database_but_one_of_ours_is_touched(backups, action, name):
     args = [action, *(["x.dump"] if action == "restore" else []), f"--database={name}"]
 

@@ -14,7 +14,6 @@ import pytest
 from bot.kit.clock import utc_now
 from tests.runbooks.conftest import play
 
-
 CA = """\
 [ca]
 default_ca = own

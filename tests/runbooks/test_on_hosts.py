@@ -26,7 +26,7 @@ case "$1" in
   list-units) echo "checkout.service loaded failed failed Checkout" ;;
 esac
 """
-ACTIVATE = "#!/bin/sh\necho \"$1 $2\" >> {folder}/activated\n"
+ACTIVATE = '#!/bin/sh\necho "$1 $2" >> {folder}/activated\n'
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,9 @@ def there(site: Path, world: Services) -> Callable[[str], str]:
     """The text of a runbook for this machine: no root, no /srv, no waiting, and the health check at its port."""
 
     def change(text: str) -> str:
-        text = quick(text).replace("sudo, -n, systemctl", f"{site}/systemctl").replace("[systemctl", f"[{site}/systemctl")
+        text = (
+            quick(text).replace("sudo, -n, systemctl", f"{site}/systemctl").replace("[systemctl", f"[{site}/systemctl")
+        )
         text = text.replace("sudo, -n, /usr/local/bin/activate-release", f"{site}/activate-release")
         text = text.replace("/srv/", f"{site}/srv/")
         return re.sub(r"http://\{\{ (params.host|item) \}\}:\{\{ params.port \}\}", world.url, text)
@@ -125,7 +127,10 @@ async def test_errors_since_a_deploy_go_with_the_release_before(library, world, 
 
     assert run.state == RunState.SUCCEEDED, run.failure
     assert lines(site / "activated") == ["checkout 42"]
-    assert "Took checkout back from 43 to 42 on 1 hosts, with the yes of <@UBOB>; 5xx 20.0 % → 0.1 %." in await library.said()
+    assert (
+        "Took checkout back from 43 to 42 on 1 hosts, with the yes of <@UBOB>; 5xx 20.0 % → 0.1 %."
+        in await library.said()
+    )
 
 
 async def test_errors_that_stay_bring_the_new_release_back(library, world, site):

@@ -75,7 +75,10 @@ def test_a_server_that_answers_is_well():
         (answer(code=5), "REFUSED"),
         (answer(), "no such record"),
         (lambda query: None, "no answer within 0.3 s"),
-        (lambda query: query[:2] + b"\x81\x80\x00\x01\x00\x05\x00\x00\x00\x00" + b"\x3f", "an answer that cannot be read"),
+        (
+            lambda query: query[:2] + b"\x81\x80\x00\x01\x00\x05\x00\x00\x00\x00" + b"\x3f",
+            "an answer that cannot be read",
+        ),
         (lambda query: b"xx" + query[2:], "no answer within 0.3 s"),
     ],
     ids=["nxdomain", "servfail", "refused", "empty", "silent", "broken", "another"],

@@ -38,7 +38,9 @@ def test_a_host_that_is_up_to_date_is_not_behind():
     assert found["hosts"][0] == {"host": "web-1", "reboot": True, "count": 0, "security": []}
 
 
-@pytest.mark.parametrize("text", ["", "WARNING: apt does not have a stable CLI interface.", "x" * 100_000, "a/b c d [e]"])
+@pytest.mark.parametrize(
+    "text", ["", "WARNING: apt does not have a stable CLI interface.", "x" * 100_000, "a/b c d [e]"]
+)
 def test_what_is_no_package_counts_for_nothing(text):
     assert read(text)["count"] == 0
 
