@@ -447,14 +447,16 @@ def beside(file: Path, runbook: Runbook, steps: Shelf) -> dict[str, Runbook]:
 
 def steps_by_id(runbook: Runbook) -> dict[str, Step]:
     """Every step of a runbook that has an id, those below others too."""
-    found: dict[str, Step] = {}
+    return {step.id: step for step in every_step(runbook) if step.id is not None}
+
+
+def every_step(runbook: Runbook) -> Iterator[Step]:
+    """The steps of a runbook and those below them."""
     todo = [*runbook.steps, *runbook.on_failure, *runbook.always]
     while todo:
         step = todo.pop()
-        if step.id is not None:
-            found[step.id] = step
+        yield step
         todo += [*(step.on_failure or ()), *(step.rollback or ()), *([step.check] if step.check else ())]
-    return found
 
 
 def started_with(runbook: Runbook, trial: Trial) -> dict[str, Any]:
