@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from dbos._dbos import _get_dbos_instance
 
-from bot.engine import Batch, LINES, MAIN, RUNS, VERSION, Engine, ExecutorLease, Retry, Superseded, Work
+from bot.engine import LINES, MAIN, RUNS, VERSION, Batch, Engine, ExecutorLease, Retry, Superseded, Work
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.ids import new_id
