@@ -349,6 +349,7 @@ class Interpreter:
             if row is None:
                 await self._still_may(going, kind, name)
                 row = await self.journal.started(going.run, acting, going.place(path), attempt, name, kind)
+                await self.journal.still_mine()  # this process may have slept since
             going.revert(step, scope, path)
             outcome = await self._attempt(going, scope, acting, row, path)
             if outcome.ok:
@@ -502,11 +503,9 @@ class Interpreter:
         later = list(self._later(scope, path))
         digest = await asyncio.to_thread(self._digest, going, scope, later)
         approval, votes = await self.journal.question(row)
-        if approval is None:
+        if approval is None or approval.state == ApprovalState.ASKED:
             plan = [self._planned(going, scope, step) for step in later]
             await self.journal.asked(going.run, row, question, plan, digest)
-            raise Waits
-        if approval.state == ApprovalState.ASKED:
             raise Waits
         if approval.state == ApprovalState.APPROVED and approval.digest != digest:
             why = "what would be done has changed since people said yes (a file, a connection or a value)"

@@ -111,6 +111,10 @@ class Record(Protocol):
         """An attempt at a step begins right after this is written down."""
         ...
 
+    async def still_mine(self) -> None:
+        """Raises where another process took this one for dead and goes on in its place."""
+        ...
+
     async def skipped(self, run: Run, step: Step, place: Place, name: str, why: str) -> None:
         """A step is not needed."""
         ...
@@ -196,8 +200,11 @@ class Journal:
             await _add(tx, row)
             text = f"Run {there.number}: “{name}” started" + (f" (attempt {attempt})" if attempt > 1 else "")
             await self._event(tx, there, row, "run.step_started", text, {"effect": effect})
-        await self.engine.still_mine()  # this process may have slept since
         return row
+
+    async def still_mine(self) -> None:
+        """Raises where another process took this one for dead and goes on in its place."""
+        await self.engine.still_mine()
 
     async def skipped(self, run: Run, step: Step, place: Place, name: str, why: str) -> None:
         """A step is not needed."""
@@ -267,6 +274,9 @@ class Journal:
             there = await runs.find(tx.session, run.id, lock=True)
             if there.state != RunState.RUNNING or there.round != run.round:
                 raise Lost(f"run {run.id} is {there.state}")
+            if (known := await approvals.of_step(tx.session, row.id)) is not None:
+                there.state = RunState.WAITING
+                return known
             return await approvals.ask(
                 tx, self.react, there, row.id, question, now=self.clock(), plan=plan, digest=digest
             )

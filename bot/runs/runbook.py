@@ -632,7 +632,7 @@ class _Reading:
             if step.rollback is not None:
                 self.problem((*path, "rollback"), f"{step.type} has no rollback of its own")
         for field in ("on_failure", "rollback", "foreach"):
-            if not top and getattr(step, field) is not None and path[0] != "steps":
+            if not top and getattr(step, field) is not None:
                 self.problem((*path, field), f"{field} has no place here, only at one of the steps")
         if step.foreach is None:
             for field in ("parallel", "stop_on_error"):

@@ -162,7 +162,9 @@ async def test_a_secret_that_is_not_there_is_named(bench):
 
     run = await bench.carry_out(await bench.start(book))
 
-    assert run.failure["message"] == "the secret LB_TOKEN is not set in the environment of the bot"
+    assert run.failure["message"] == (
+        "the secret LB_TOKEN is not set: it is neither in targets.yaml nor in the environment"
+    )
 
 
 async def test_a_step_that_takes_too_long_is_ended_with_all_that_it_started(bench):

@@ -82,15 +82,13 @@ def test_every_problem_of_a_file_is_told_with_its_line(shelf):
 @pytest.mark.parametrize(
     ("top", "told"),
     [
-        ("always: [{note: x}]", "always is not supported yet"),
-        ("on_failure: [{note: x}]", "on_failure is not supported yet"),
-        ("schedule: '0 * * * *'", "schedule is not supported yet"),
-        ("tests: [{name: x}]", "tests is not supported yet"),
-        ("access: {approve: ['@oncall-primary']}", "approve is not supported yet"),
-        ("concurrency: {limit: 2}", "a limit other than 1 is not supported yet"),
-        ("concurrency: {on_conflict: queue}", "queue is not supported yet"),
-        ("offer: [{match: {services: [a]}, mode: auto}]", "mode: auto is not supported yet"),
-        ("offer: [{match: {services: [a]}, cooldown: 5m}]", "cooldown is not supported yet"),
+        ("tests: [{name: x}]", "expect is missing"),
+        ("always: [{note: '{{ steps.x.y }}'}]", "steps.x is not a step before this one"),
+        ("on_failure: [{note: x, rollback: [{note: y}]}]", "rollback has no place here"),
+        ("on_failure: [{approval: {prompt: x}}]", "people are asked only among the steps themselves"),
+        ("offer: [{match: {services: [a]}, max_per_hour: 0}]", "greater than or equal to 1"),
+        ("risk: high", "a runbook of high risk says who may run it"),
+        ("concurrency: {limit: 0}", "greater than or equal to 1"),
         ("offer: [{match: {}}]", "would be offered on every alert"),
         ("offer: [{match: {labels: ['alertname']}}]", "is not a matcher"),
         ("offer: [{match: {labels: ['a=~\"(a+)+\"']}}]", "very long"),
@@ -108,8 +106,14 @@ def test_every_problem_of_a_file_is_told_with_its_line(shelf):
         ("params: {a: {pattern: '[a'}}", "not a regular expression"),
         ("params: {a: {source: params.b}}", "only alert and incident"),
         ("params: {a: {source: '{{ alert.labels.x }}'}}", "write the expression bare"),
-        ("params: {a: {type: secret, default: x}}", "must not stand in the file"),
-        ("params: {a: {choices_from: steps.x}}", "choices_from is not supported yet"),
+        ("params: {a: {type: secret, default: x}}", "a secret needs choices"),
+        ("params: {a: {type: secret, choices: [A], default: x}}", "must be the name of a secret"),
+        ("params: {a: {type: choice, choices_from: {exec: {argv: [ls]}, value: lines}}}", "a step that only reads"),
+        (
+            "params: {a: {type: choice, choices_from: {http: {url: 'https://a.example'}, value: jsn}}}",
+            "jsn is not known",
+        ),
+        ("params: {a: {choices_from: {http: {url: 'https://a.example'}, value: json}}}", "only for choice"),
         ("vars: {a: '{{ alert.labels.x }}'}", "text from outside"),
         ("concurrency: {key: '{{ alert.labels.x }}'}", "text from outside"),
         ("outputs: {a: steps.nope.x}", "steps.nope is not a step before this one"),
@@ -171,19 +175,17 @@ def test_a_mistake_at_the_top_is_told(top, told, shelf):
         ("assert: {that: params.host}", "message is missing"),
         ("note: {text: x, kind: poem}", "kind must be"),
         ("note: '{{ secrets.TOKEN }}'", "secrets go only into"),
-        (
-            "sql: {query: select 1}",
-            "step type 'sql' is not available in this version; there is: assert, exec, http, note, wait",
-        ),
         ("{note: x, when: '{{ params.host }}'}", "write the expression bare"),
         ("{note: x, when: alert.labels.x}", "text from outside"),
-        ("{note: x, rollback: [{note: y}]}", "rollback is not supported yet"),
-        ("{note: x, on_failure: [{note: y}]}", "on_failure is not supported yet"),
-        ("{note: x, foreach: params.list}", "foreach is not supported yet"),
-        ("{note: x, parallel: 3}", "parallel is not supported yet"),
-        ("{note: x, attach: true}", "attach is not supported yet"),
-        ("{note: x, dry_run: {note: y}}", "a step as dry_run is not supported yet"),
-        ("{note: x, retry: {when: status}}", "when to retry is not supported yet"),
+        ("{note: x, parallel: 3}", "parallel does nothing without foreach"),
+        ("{note: x, foreach: params.nothing}", "params.nothing is not declared"),
+        ("{note: '{{ item }}'}", "item is not known"),
+        ("{note: x, rollback: [{note: y, rollback: [{note: z}]}]}", "rollback has no place here"),
+        ("{exec: {argv: [ls]}, dry_run: {exec: {argv: [ls]}}}", "what a dry run does instead must only read"),
+        ("{exec: {argv: [rm]}, effect: destructive}", "this step destroys something, so people are asked first"),
+        ("{approval: {prompt: x}, foreach: '[1]'}", "people are asked only among the steps themselves"),
+        ("{approval: {prompt: x}, retry: 2}", "approval is not tried again"),
+        ("{note: x, retry: {when: statsu}}", "statsu is not known"),
         ("{note: x, retry: 50}", "retry must be less than or equal to 20"),
         ("{note: x, id: first}", "two steps have the id 'first'"),
         ("{note: x, id: 9x}", "is not a name"),
@@ -199,7 +201,7 @@ def test_a_mistake_at_the_top_is_told(top, told, shelf):
 def test_a_mistake_in_a_step_is_told(step, told, shelf):
     text = (
         HEAD
-        + "secrets: [TOKEN]\nparams: {host: {}, key: {type: secret}, line: {}, list: {type: list}}\nsteps:\n"
+        + "secrets: [TOKEN]\nparams: {host: {}, key: {type: secret, choices: [A_KEY]}, line: {}, list: {type: list}}\nsteps:\n"
         + "  - {id: first, exec: {argv: [df]}}\n  - {id: said, note: '{{ alert.labels.x }}'}\n"
         + f"  - {step}\n"
     )
@@ -217,7 +219,8 @@ def test_what_is_right_is_not_complained_about(shelf):
         env: [REGION]
         params:
           host: {source: 'alert.labels.instance | host'}
-          key: {type: secret}
+          key: {type: secret, choices: [A_KEY, ANOTHER_KEY]}
+          hosts: {type: list, default: [a, b]}
           pause: {type: duration, default: 5s}
         vars: {base: 'https://{{ params.host }}:8080'}
         concurrency: {key: 'x:{{ params.host }}'}
@@ -244,7 +247,21 @@ def test_what_is_right_is_not_complained_about(shelf):
             retry: 3
           - wait: {for: '{{ params.pause }}'}
           - assert: {that: [steps.a.n > 1, steps.a.stdout], message: 'Look at {{ alert.annotations.summary }}'}
+          - id: each
+            foreach: params.hosts
+            parallel: 2
+            exec: {argv: [restart, '{{ item }}', '{{ index }}']}
+            rollback: [{exec: {argv: [start, '{{ item }}', '{{ failure.step }}']}}]
+            on_failure: [{note: '{{ failure.message }}'}]
+            dry_run: {exec: {argv: [status, '{{ item }}']}, effect: read}
+          - id: ask
+            approval: {prompt: 'Delete {{ steps.each.count }}?', inputs: {n: {type: int}}}
+          - when: steps.ask.approved
+            exec: {argv: [rm, '{{ steps.ask.inputs.n }}']}
+            effect: destructive
           - note: 'In {{ incident.title }}'
+        on_failure: [{note: '{{ failure.message }} {{ steps.a.n }}'}]
+        always: [{note: done}]
         outputs: {n: steps.a.n}
         """
     )

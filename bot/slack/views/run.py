@@ -24,8 +24,13 @@ RUN = {
     RunState.QUEUED: (":hourglass:", "is about to start"),
     RunState.RUNNING: (":gear:", "is running"),
     RunState.ASKING: (":grey_question:", "needs an answer"),
+    RunState.WAITING: (":raised_hand:", "waits for approval"),
     RunState.SUCCEEDED: (":white_check_mark:", "succeeded"),
     RunState.FAILED: (":x:", "failed"),
+    RunState.ROLLED_BACK: (":leftwards_arrow_with_hook:", "failed and was rolled back"),
+    RunState.ROLLBACK_FAILED: (":rotating_light:", "failed, and so did its rollback"),
+    RunState.REJECTED: (":no_good:", "was not approved"),
+    RunState.EXPIRED: (":hourglass:", "was not approved in time"),
     RunState.CANCELLED: (":no_entry_sign:", "was cancelled"),
     RunState.TIMED_OUT: (":alarm_clock:", "took too long"),
     RunState.DRY_RUN: (":eyes:", "looked, and changed nothing"),
@@ -47,7 +52,7 @@ def run(noun: Shown) -> Drawn:
     blocks += _steps(noun)
     if noun.tail and row.state == RunState.RUNNING:
         blocks.append(section(_end_of("\n".join(noun.tail), 1500)))
-    if row.failure:
+    if row.failure and row.failure.get("message"):
         where, why = row.failure.get("step", ""), row.failure.get("message", "")
         blocks.append(section(f":x: *{safe(where, 150)}*: {safe(why, 500)}"))
         blocks += _last_output(noun)
@@ -62,8 +67,8 @@ def run(noun: Shown) -> Drawn:
 
 def _steps(noun: Shown) -> list[Block]:
     """A line for each step; of a long run, the words about what went well go first."""
-    known = {step.position: step for step in noun.steps}
-    pairs = [(step, known.get(position)) for position, step in enumerate(noun.runbook.steps[:MOST])]
+    known = {step.path: step for step in noun.steps}
+    pairs = [(step, known.get(f"steps.{i}")) for i, step in enumerate(noun.runbook.steps[:MOST])]
     for title, told in ((120, TOLD), (120, NEWS), (60, ())):
         lines = [_line(step, row, title, row is not None and row.state in told) for step, row in pairs]
         if sum(map(len, lines)) <= ROOM:
