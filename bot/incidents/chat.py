@@ -166,6 +166,10 @@ class Chat(Protocol):
         """The id of a file of that name shared there by us."""
         ...
 
+    async def place(self, name: str) -> str:
+        """The id of a channel that people made, by its name or id; joined if need be."""
+        ...
+
     async def announcement_channel(self) -> str:
         """The id of the channel where incidents are announced."""
         ...

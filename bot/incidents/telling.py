@@ -1,6 +1,7 @@
 """What the channel is told of what happens, each event once, and late if there was no channel yet."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts
@@ -39,14 +40,16 @@ class Telling:
             async with self.engine.transaction() as tx:  # the opening takes the same lock: one of the two tells it
                 incident = await lifecycle.find(tx.session, incident_id, lock=True)
                 if incident.channel is None:
-                    await parts.wait(tx, incident_id, _notice(event_id), event_id, now=self.clock())
+                    await parts.wait(tx, incident_id, _notice(event_id), {"event": event_id}, now=self.clock())
                     return
         message = said(incident, event)
         if message is not None:
-            await self.say(incident, _notice(event_id), message)
+            await self.say(incident, _notice(event_id), message, since=event.recorded_at)
 
-    async def say(self, incident: Incident, name: str, message: Message) -> str | None:
-        """Post *message* once under *name*; its id, or None if the chat refuses it."""
+    async def say(
+        self, incident: Incident, name: str, message: Message, *, since: datetime | None = None
+    ) -> str | None:
+        """Post *message* once under *name*, not before *since*; its id, or None if the chat refuses it."""
         channel = incident.channel
         if channel is None:
             return None
@@ -56,7 +59,7 @@ class Telling:
             return {"ts": await self.chat.post(channel, message, key=key)}
 
         async def find() -> parts.Result | None:
-            ts = await self.chat.find_post(channel, key, since=incident.opened_at)
+            ts = await self.chat.find_post(channel, key, since=since or incident.opened_at)
             return {"ts": ts} if ts else None
 
         part = (await self.parts.begin(incident.id, [name]))[name]

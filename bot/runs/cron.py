@@ -21,6 +21,7 @@ _DAY = r"[a-z]{3}(?:-[a-z]{3})?(?:#[1-5])?"
 _WEEKDAY = re.compile(rf"\*(?:/[1-9])?|{_DAY}(?:,{_DAY})*", re.IGNORECASE)
 _FIELDS = ("minute", "hour", "day of the month", "month", "weekday")
 _SHORTCUTS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly", "@reboot")
+_LONGEST = 200
 # So many of the times that were missed are counted; where there are more, the newest is looked for in the near past.
 _COUNTED = 500
 _BACK = (timedelta(days=1), timedelta(days=32), timedelta(days=367))
@@ -36,6 +37,8 @@ class Missed:
 
 def wrong(cron: str, timezone: str) -> str | None:
     """What is wrong with a cron expression, or None."""
+    if len(cron) > _LONGEST:
+        return f"is longer than {_LONGEST} characters"
     parts = cron.split()
     if cron.strip().lower() in _SHORTCUTS:
         return f"write the five fields instead of {cron.strip()!r}: minute hour day month weekday, such as 30 2 * * *"

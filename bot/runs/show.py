@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.engine import LINES, Engine, Work
-from bot.incidents import parts
+from bot.incidents import lifecycle, parts
 from bot.incidents.chat import Chat
 from bot.incidents.model import Part
 from bot.incidents.parts import DONE, FAILED, Parts
@@ -86,6 +86,8 @@ class Show:
         async with self.engine.db.read() as session:
             noun = await runs.shown(session, run_id, list(self.interpreter.tails.get(run_id, ())))
         if noun.incident.channel is None:
+            if not anyway:
+                await self._wait(noun.incident.id, run_id)
             return
         incident, name = noun.incident.id, f"run:{run_id}"
         part = await self.parts.find(incident, name) if anyway else (await self.parts.begin(incident, [name]))[name]
@@ -110,6 +112,18 @@ class Show:
             self._drawn.pop(run_id, None)
         else:
             self._drawn[run_id] = (noun.run.revision, noun.tail)
+
+    async def _wait(self, incident_id: str, run_id: str) -> None:
+        """A run that started by itself is often there before the channel: whoever makes that has its message drawn."""
+        name = f"run:{run_id}"
+        if await self.parts.find(incident_id, name) is not None:
+            return
+        async with self.engine.transaction() as tx:  # the opening takes the same lock: one of the two draws it
+            incident = await lifecycle.find(tx.session, incident_id, lock=True)
+            if incident.channel is None:
+                await parts.wait(tx, incident_id, name, {"run": run_id}, now=self.clock())
+                return
+            tx.enqueue(Work("show_run", f"late:{run_id}", (run_id,), queue=LINES, partition=f"run:{run_id}"))
 
     async def _edit(self, noun: Shown, channel: str, part: Part) -> bool:
         """Draw the message anew; False if it does not exist any more, and with it the buttons."""

@@ -285,8 +285,13 @@ class SlackChat:
     async def announcement_channel(self) -> str:
         """The id of the announcement channel, joined if need be."""
         if self._place is None:
-            self._place = await self._find_place(self._announcements.lstrip("#"))
+            where = "to announce incidents in", "announcement_channel"
+            self._place = await self._find_place(self._announcements.lstrip("#"), *where)
         return self._place
+
+    async def place(self, name: str) -> str:
+        """The id of a channel that people made, by its name or id; joined if need be."""
+        return await self._find_place(name.lstrip("#"), "for the operations log", "operations_channel")
 
     # -- what only the Slack edge needs ---------------------------------------------------------------------------
 
@@ -411,7 +416,7 @@ class SlackChat:
             self._by_mail[who] = answer["user"]["id"]
         return self._by_mail[who]
 
-    async def _find_place(self, wanted: str) -> str:
+    async def _find_place(self, wanted: str, what_for: str, key: str) -> str:
         cursor = ""
         while True:
             answer = await self.call(
@@ -429,8 +434,8 @@ class SlackChat:
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
                 raise PermanentError(
-                    f"there is no channel #{wanted} to announce incidents in; create it (if it is private: invite the "
-                    "bot), or set announcement_channel in tocsin.yaml"
+                    f"there is no channel #{wanted} {what_for}; create it (if it is private: invite the bot), or set "
+                    f"{key} in tocsin.yaml"
                 )
 
 

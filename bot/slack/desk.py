@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from bot.engine import Engine, Tx, Work
 from bot.incidents import access, lifecycle
-from bot.incidents.model import Incident, Request
+from bot.incidents.model import LOGBOOK, Incident, Request
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
@@ -242,7 +242,9 @@ async def give_up(tx: Tx, request_id: str, why: str) -> None:
 
 async def channels(engine: Engine, *, newest: int | None = None) -> dict[str, str]:
     """Which channel belongs to which incident: of all, or of the *newest* ones."""
-    query = sa.select(col(Incident.channel), col(Incident.id)).where(col(Incident.channel).is_not(None))
+    query = sa.select(col(Incident.channel), col(Incident.id)).where(
+        col(Incident.channel).is_not(None), col(Incident.number) != LOGBOOK
+    )
     async with engine.db.read() as session:
         found = await session.execute(query.order_by(col(Incident.number).desc()).limit(newest))
         return {str(channel): incident_id for channel, incident_id in found}

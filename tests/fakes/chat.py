@@ -119,6 +119,10 @@ class FakeChat:
         self._called("find_upload")
         return next((f"F{n}" for n, upload in enumerate(self.uploads[channel], 1) if upload.name == name), None)
 
+    async def place(self, name: str) -> str:
+        self._called("place")
+        return f"C-{name}"
+
     async def announcement_channel(self) -> str:
         self._called("announcement_channel")
         return "C0"

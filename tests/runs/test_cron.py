@@ -49,6 +49,7 @@ def test_five_fields_with_weekdays_by_name_are_read(good):
         ("*/0 * * * *", "'*/0' cannot be the minute"),
         ("0 0 * * fri-mon", "'fri-mon' cannot be the weekday"),
         ("0 0 * * mon-", "'mon-' is not a weekday"),
+        ("9" * 5000 + " * * * *", "is longer than 200 characters"),
     ],
 )
 def test_what_is_wrong_is_said_in_words_that_help(bad, told):
