@@ -123,7 +123,7 @@ class Incident(SQLModel, table=True):
     @property
     def reference(self) -> str:
         """What people call it: INC-42; OPS-0 is the operations log."""
-        return f"OPS-{LOGBOOK}" if self.number == LOGBOOK else f"INC-{self.number}"
+        return f"OPS-{self.number}" if self.number == LOGBOOK else f"INC-{self.number}"
 
 
 class Counter(SQLModel, table=True):

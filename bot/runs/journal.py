@@ -1,7 +1,7 @@
 """What is known of a run, committed before each attempt at a step starts and again when it ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -146,9 +146,14 @@ class Record(Protocol):
         ...
 
     async def ended(
-        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+        self,
+        run_id: str,
+        state: RunState,
+        failure: dict[str, Any] | None,
+        outputs: Mapping[str, Any],
+        raised: Sequence[dict[str, Any]] | None = None,
     ) -> None:
-        """The run is over."""
+        """The run is over. *raised* is what the rules of its runbook say; None if they were not asked."""
         ...
 
 
@@ -316,7 +321,12 @@ class Journal:
         await self._surely(write)
 
     async def ended(
-        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+        self,
+        run_id: str,
+        state: RunState,
+        failure: dict[str, Any] | None,
+        outputs: Mapping[str, Any],
+        raised: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         """The run is over."""
 
@@ -324,7 +334,7 @@ class Journal:
             run = await runs.find_alone(tx.session, run_id)
             if run.state in ENDED:
                 return
-            run.outputs = dict(outputs)
+            run.outputs, run.raised = dict(outputs), None if raised is None else list(raised)
             await runs.end(tx, self.react, run, state, now=self.clock(), failure=failure)
 
         await self._surely(write)

@@ -363,10 +363,11 @@ def offers(runbook: Runbook, labels: Mapping[str, str], service: str | None, sev
     """How well *runbook* fits an alert: 0 if it is not meant for it, and more the more it asked for."""
     if not runbook.enabled:
         return 0
-    return max((_score(offer.match, labels, service or "", severity or "") for offer in runbook.offer), default=0)
+    return max((score(offer.match, labels, service or "", severity or "") for offer in runbook.offer), default=0)
 
 
-def _score(match: Match, labels: Mapping[str, str], service: str, severity: str) -> int:
+def score(match: Match, labels: Mapping[str, str], service: str, severity: str) -> int:
+    """How many of the things that *match* asks for hold, if all do; else 0."""
     asked = [matchers.parse(text).matches(labels) for text in match.labels]
     asked += [service.lower() in map(str.lower, match.services)] if match.services else []
     asked += [severity.lower() in map(str.lower, match.severities)] if match.severities else []
