@@ -1,7 +1,7 @@
 """The one place where parts are made and joined; everything else receives what it needs."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,9 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
+from bot.catalog import targets
 from bot.catalog.config import Config
+from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
@@ -37,7 +39,10 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import react
+from bot.runs import access as run_access
 from bot.runs import run as runs
+from bot.runs import scratch
+from bot.runs.access import May
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import ENDED, RunState
@@ -48,6 +53,7 @@ from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
+from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
@@ -123,7 +129,7 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -177,6 +183,14 @@ class Bot:
         ]
         return found
 
+    async def reread(self) -> None:
+        """Take up what was changed in the folder of the runbooks. Runs go on with the runbook that they began with."""
+        if not await asyncio.to_thread(self.books.reread):
+            return
+        log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
+        for problem in self.books.problems:
+            log.warning("runbooks.problem", problem=str(problem))
+
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
@@ -216,6 +230,7 @@ class Bot:
             await joined.people.refresh()  # whoever is not known yet is asked for one by one
         except BotError as error:
             log.warning("people.not_refreshed", reason=str(error))
+        await joined.refresh_groups()
 
     async def _serve(self, joined: "_Joined") -> None:
         app = web.Application(client_max_size=WEB_LIMIT)
@@ -282,7 +297,8 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
-        desk = Desk(self.engine, react, chat, people, self.clock)
+        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
+        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of)
         inbox = Inbox(
             self.engine,
             chat,
@@ -309,8 +325,17 @@ class Bot:
             opened=inbox.channels.__setitem__,
         )
         interpreter = Interpreter(
-            self.engine, react, self.shelves.steps, self.clock, self.environment, general.private_networks
+            self.engine,
+            react,
+            self.shelves.steps,
+            self.clock,
+            self.environment,
+            general.private_networks,
+            reach=self.reach,
+            folder=self.books.folder,
+            home=self.settings.scratch or scratch.default(),
         )
+        interpreter.may = May(self.engine, people.find, groups.of).refusal
         show = Show(self.engine, react, chat, self.clock, interpreter)
         telling = Telling(self.engine, react, chat, self.clock)
         paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
@@ -354,6 +379,12 @@ class Bot:
         async def refresh_channels() -> None:
             inbox.channels.update(await desks.channels(self.engine, newest=200))
 
+        async def refresh_groups() -> None:
+            await groups.refresh()
+            named = [name for book in self.books.runbooks.values() for name in run_access.named(book)]
+            if unknown := groups.unknown(named):
+                log.warning("groups.unknown", names=unknown, hint="runbooks name them, and they let nobody in")
+
         async def sweep_alerts() -> None:
             now = self.clock()
             async with self.engine.transaction() as tx:  # several processes may tick; the id makes it one sweep
@@ -370,12 +401,14 @@ class Bot:
             {
                 "people.refresh": people.refresh,
                 "channels.refresh": refresh_channels,
+                "groups.refresh": refresh_groups,
+                "runbooks.reread": self.reread,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
             },
             {"alerts.sweep": self.tempo.sweep_seconds},
         )
-        return _Joined(session, chat, people, inbox, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -428,6 +461,7 @@ class _Joined:
     session: aiohttp.ClientSession
     chat: SlackChat
     people: People
+    refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
     intake: Intake
     sockets: Sockets | None
@@ -467,10 +501,10 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in places if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes]:
+def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes = Config(), Routes()
+    config, routes, reach = Config(), Routes(), Reach()
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -479,10 +513,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         routes = routing.load(folder / "routes.yaml")
     except UserError as error:
         problems.append(str(error))
+    try:
+        reach = targets.load(folder, environment)
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes
+    return config, routes, reach
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

@@ -24,6 +24,7 @@ from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.postmortems import draft as drafts
 from bot.reactions import react
+from bot.runs import audit
 from bot.runs import runbook as runbooks
 from bot.settings import Settings, environment
 from bot.slack import manifest as manifests
@@ -41,6 +42,8 @@ alerts = typer.Typer(help="Look at what a sender sends.", no_args_is_help=True)
 runbook = typer.Typer(help="Check runbooks.", no_args_is_help=True)
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
+audits = typer.Typer(help="The audit of runs: a chain of lines that cannot be changed unseen.", no_args_is_help=True)
+cli.add_typer(audits, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(runbook, name="runbooks")
 cli.add_typer(postmortem, name="postmortem")
@@ -285,6 +288,62 @@ def export_timeline(
             events = await timeline.whole(session, incident.id)
         rows = [{"incident": incident.reference, **event.model_dump(mode="json")} for event in events]
         return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()
+
+    _put(target, _beside(work))
+
+
+@audits.command("verify")
+def verify(
+    expect: Annotated[
+        str | None, typer.Option(help="NUMBER:HASH of a line, as `tocsin audit head` printed it before")
+    ] = None,
+) -> None:
+    """Go through the whole audit and say the first line that was changed, added, moved or taken out."""
+    noted = _noted(expect)
+
+    async def work(engine: Engine) -> audit.Verdict:
+        async with engine.db.read() as session:
+            return await audit.verify(session, noted)
+
+    verdict = _beside(work)
+    if verdict.problem:
+        fail(f"BROKEN  {verdict.problem}; the {verdict.lines} lines before hold", code=1)
+    out(f"{verdict.lines}:{verdict.head}")
+    say(f"all {verdict.lines} lines hold")
+
+
+def _noted(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,12}):([0-9a-f]{64})", text.strip())
+    if not found:
+        raise UserError(f"{text!r} is not a line of the audit; give what `tocsin audit head` printed: NUMBER:HASH")
+    return int(found[1]), found[2]
+
+
+@audits.command("head")
+def head() -> None:
+    """Print number and hash of the newest line, to be kept where nobody who can write to the database can write."""
+
+    async def work(engine: Engine) -> tuple[int, str]:
+        async with engine.db.read() as session:
+            return await audit.head(session)
+
+    number, newest = _beside(work)
+    out(f"{number}:{newest}")
+
+
+@audits.command("export")
+def export_audit(
+    since: Annotated[int, typer.Option(min=0, help="only lines after this number")] = 0,
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Write the audit as one JSON object a line."""
+
+    async def work(engine: Engine) -> bytes:
+        async with engine.db.read() as session:
+            rows = [row.model_dump(mode="json") async for row in audit.lines(session, since=since)]
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
     _put(target, _beside(work))
 

@@ -113,6 +113,9 @@ class Tx:
     session: AsyncSession
     work: list[Work] = field(default_factory=list)
     last: datetime | None = None
+    # What modules keep with a transaction, by their name, and what they do as its last statements.
+    notes: dict[str, Any] = field(default_factory=dict)
+    ends: list[Callable[[AsyncSession], Awaitable[None]]] = field(default_factory=list)
 
     def moment(self, now: datetime) -> datetime:
         """*now*, or a microsecond after the last one: what is written in one transaction keeps its order."""
@@ -122,6 +125,10 @@ class Tx:
     def enqueue(self, *work: Work) -> None:
         """Promise *work*, if this transaction commits."""
         self.work.extend(work)
+
+    def finally_(self, end: Callable[[AsyncSession], Awaitable[None]]) -> None:
+        """Have *end* write the last of this transaction: after it nothing more is locked, so it may hold up others."""
+        self.ends.append(end)
 
 
 @dataclass(frozen=True)
@@ -341,6 +348,8 @@ class Engine:
                     await session.flush()
                     connection = await session.connection()
                     await connection.run_sync(self._promise, tx.work)
+                for end in tx.ends:
+                    await end(session)
         self.poke(tx.work)
 
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:

@@ -19,7 +19,9 @@ class Job:
 
 JOBS = (
     Job("people.refresh", 3600, jitter=300),
+    Job("groups.refresh", 300, jitter=30),
     Job("channels.refresh", 10),
+    Job("runbooks.reread", 30, jitter=5),
     Job("alerts.sweep", 600, jitter=60),
     Job("history.prune", 1800, jitter=300),
 )

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         default=None, min_length=16, description="bearer token that /metrics asks for; without it the page is open"
     )
+    scratch: Path | None = Field(
+        default=None, description="folder where each run has one of its own; without it, in the system's temporary one"
+    )
     log: Literal["auto", "json", "text"] = Field(default="auto", description="how logs are written to stderr")
 
     @field_validator("slack_api_url")

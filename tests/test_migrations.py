@@ -9,6 +9,7 @@ from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.kit.errors import UserError
 from bot.kit.ids import new_id
+from tests.conftest import KINDS
 
 
 def test_the_tables_are_those_of_the_models(database_url):
@@ -76,3 +77,56 @@ async def test_the_timeline_cannot_be_changed_or_deleted_even_by_hand(database, 
     with pytest.raises(DatabaseError, match="append-only"):
         async with database.write() as session:
             await session.execute(sa.text(statement))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_of_the_version_before_keep_their_steps(kind, tmp_path, request):
+    postgres = kind == "postgres" and request.getfixturevalue("postgres_server")
+    db = Database(postgres.database() if postgres else f"sqlite:///{tmp_path}/old.db")
+    _old_run(db)
+
+    assert migrations.migrate(db) == migrations.head()
+    assert migrations.drift(db) == []
+    assert _steps(db) == [("steps.0", "steps"), ("steps.1", "steps")]
+
+
+def _old_run(db: Database) -> None:
+    """A database of version 0001 with a run of two steps."""
+    from alembic import command  # noqa: PLC0415 - as in bot/migrations
+
+    engine, now = db.sync_engine(), utc_now()
+    with engine.begin() as connection:
+        config = migrations._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        tables = sa.MetaData()
+        tables.reflect(connection)
+
+        def row(table: str, **given: object) -> None:
+            filled = {}
+            for column in tables.tables[table].columns:
+                if not column.nullable and column.server_default is None and column.name not in given:
+                    filled[column.name] = _something(column.type, now)
+            connection.execute(tables.tables[table].insert().values(**{**filled, **given}))
+
+        row("incident", id="i", number=1)
+        row("run", id="r", incident_id="i", number=1)
+        for position in (0, 1):
+            row("run_step", id=f"s{position}", run_id="r", position=position, attempt=1)
+    engine.dispose()
+
+
+def _something(kind: sa.types.TypeEngine, now: object) -> object:
+    if isinstance(kind, sa.JSON):
+        return {}
+    made = kind.python_type
+    return now if made.__name__ == "datetime" else made()
+
+
+def _steps(db: Database) -> list[tuple[str, str]]:
+    engine = db.sync_engine()
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("select path, phase from run_step order by position"))
+        rows = [(row[0], row[1]) for row in found]
+    engine.dispose()
+    return rows

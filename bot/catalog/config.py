@@ -164,6 +164,15 @@ class Config:
     general: General = field(default_factory=General)
     connections: Mapping[str, Connection] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
+    teams: Mapping[str, "Team"] = field(default_factory=dict)
+    oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Team(Strict):
+    """People who own services; runbooks name them as `@name`."""
+
+    members: tuple[str, ...] = ()
+    description: str = ""
 
 
 class _Connection(Strict):
@@ -185,11 +194,13 @@ class _Connections(Strict):
 class _Catalog(Strict):
     version: Version
     services: dict[str, Service] = {}
+    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = {}
+    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = {}
 
-    @field_validator("services", mode="before")
+    @field_validator("services", "teams", "oncall", mode="before")
     @classmethod
     def _filled(cls, found: Any) -> Any:
-        return {name: service or {} for name, service in found.items()} if isinstance(found, dict) else found or {}
+        return {name: entry or {} for name, entry in found.items()} if isinstance(found, dict) else found or {}
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -215,7 +226,9 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
-    return Config(general or General(), connections, catalog.services if catalog else {})
+    if catalog is None:
+        return Config(general or General(), connections)
+    return Config(general or General(), connections, catalog.services, catalog.teams, catalog.oncall)
 
 
 def document(path: Path) -> Document | None:

@@ -9,10 +9,13 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 _TOKENS = re.compile(r"\b(xox[a-z]|xapp)-[A-Za-z0-9-]{6,}|(?<=://)([^\s/:@]{1,100}):[^\s/@]{1,200}(?=@)")
+# Postgres quotes the row that it refuses.
+_ROW = re.compile(r"DETAIL:[\s\S]*?(?=\n\[SQL|\n\nThe above|\n\nDuring|\nTraceback|\Z)")
 
 
 def masked(text: str) -> str:
-    """*text* without Slack tokens and without passwords in addresses."""
+    """*text* without Slack tokens, without passwords in addresses, and without the rows a database would not take."""
+    text = _ROW.sub("DETAIL: ***", text)
     return _TOKENS.sub(lambda found: f"{found[1]}-***" if found[1] else f"{found[2]}:***", text)
 
 

@@ -42,13 +42,13 @@ class Automation:
     engine: Engine
     react: React
     clock: Clock
-    books: Callable[[], Books]
+    books: Books
     policy: Policy
 
     async def consider(self, incident_id: str) -> None:
         """Decide, for every alert that fires and every runbook that may start by itself, whether it does."""
         structlog.contextvars.bind_contextvars(incident=incident_id)
-        books = [book for book in self.books().runbooks.values() if any(offer.mode == "auto" for offer in book.offer)]
+        books = [book for book in self.books.runbooks.values() if any(offer.mode == "auto" for offer in book.offer)]
         if not self.policy.on or not books:
             return
         async with self.engine.db.read() as session:
@@ -88,7 +88,7 @@ class Automation:
     ) -> tuple[Start | Hold, History]:
         """The decision and the start are one transaction: none of them is ever there without the other."""
         asked = runs.Asked(BOT, trigger=Trigger.AUTO, key=alert.episode_id, because=start.because)
-        books = used(book, self.books().runbooks)
+        books = used(book, self.books.runbooks)
         run_id = _run_id(book.id, alert.episode_id)
         try:
             run = await runs.start(

@@ -1,5 +1,7 @@
 """The runbooks of this installation, by name, and which of them may help."""
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +19,39 @@ from bot.runs.runbook import Problem, Runbook, load_folder, offers
 OFFERED = 5
 
 
-@dataclass(frozen=True)
+@dataclass
 class Books:
-    """What the runbook folder held when the bot started."""
+    """What the runbook folder holds, as of the last look. *commit* is the Git commit that it was checked out at."""
 
     runbooks: Mapping[str, Runbook] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
+    commit: str | None = None
+    folder: Path | None = None
+    steps: Shelf | None = None
+    _seen: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, steps: Shelf) -> "Books":
         """Every good runbook of *folder*; what is wrong with the others is kept as problems."""
-        found, problems = load_folder(folder, steps)
-        return cls({runbook.id: runbook for runbook in found if runbook.enabled}, problems)
+        made = cls(folder=folder, steps=steps)
+        made.reread()
+        return made
+
+    def reread(self) -> bool:
+        """Look at the folder again; whether anything is different. A file that went bad is used as it last was good."""
+        if self.folder is None or self.steps is None:
+            return False
+        seen = _stamps(self.folder)
+        if seen == self._seen:
+            return False
+        found, problems = load_folder(self.folder, self.steps)
+        fresh = {runbook.id: runbook for runbook in found}
+        bad = {problem.file.rpartition(".")[0] for problem in problems} - set(fresh)
+        kept = {name: book for name, book in self.runbooks.items() if name in bad and f"{name}.yaml" in seen}
+        enabled = {name: book for name, book in fresh.items() if book.enabled}
+        self.runbooks, self.problems, self._seen = {**enabled, **kept}, problems, seen
+        self.commit = commit(self.folder)
+        return True
 
     def find(self, name: str) -> Runbook:
         """The runbook called *name*; UserError with the nearest name otherwise."""
@@ -87,3 +110,48 @@ def incident_values(incident: Incident) -> dict[str, Any]:
 
 def _offer(runbook: Runbook) -> Offer:
     return Offer(runbook.id, runbook.name, runbook.risk)
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """When each file was last written, and its size: what changes with it."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, tuple[int, int]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".yaml", ".yml"):
+            with contextlib.suppress(OSError):  # gone between the two looks
+                about = file.stat()
+                found[file.name] = (about.st_mtime_ns, about.st_size)
+    return found
+
+
+def commit(folder: Path) -> str | None:
+    """The Git commit that *folder* is checked out at, read without Git; None where it is in no repository."""
+    for place in (folder.resolve(), *folder.resolve().parents):
+        git = place / ".git"
+        if git.exists():
+            with contextlib.suppress(OSError, ValueError):
+                return _commit(git)
+            return None
+    return None
+
+
+def _commit(git: Path) -> str | None:
+    if git.is_file():  # a worktree, or a module of another repository: the file says where to look
+        git = git.parent / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    head = (git / "HEAD").read_text(encoding="utf-8").strip()
+    if not head.startswith("ref:"):
+        return head if re.fullmatch(r"[0-9a-f]{40,64}", head) else None
+    ref = head.removeprefix("ref:").strip()
+    shared = git / "commondir"
+    homes = [git, git / shared.read_text(encoding="utf-8").strip()] if shared.is_file() else [git]
+    for home in homes:
+        loose = home / ref
+        if loose.is_file():
+            return loose.read_text(encoding="utf-8").strip()
+        packed = home / "packed-refs"
+        for line in packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else ():
+            name, _, which = line.partition(" ")
+            if which == ref:
+                return name
+    return None

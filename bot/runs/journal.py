@@ -1,6 +1,7 @@
 """What is known of a run, committed before each attempt at a step starts and again when it ends."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -252,7 +253,12 @@ class Journal:
                     return  # our own commit, whose answer was lost
                 raise Lost(f"step {row.step} of run {row.run_id} is not running any more")
             text = f"Run {run.number}: “{row.name}” {word}" + (f": {outcome.summary}" if outcome.summary else "")
-            data = {"seconds": round((now - row.started_at).total_seconds(), 3), "summary": outcome.summary}
+            data = {
+                "seconds": round((now - row.started_at).total_seconds(), 3),
+                "summary": outcome.summary,
+                "exit_code": outcome.values.get("exit_code"),
+                "output_sha256": hashlib.sha256(outcome.output.encode()).hexdigest() if outcome.output else None,
+            }
             await self._event(tx, run, row, KINDS.get(state, "run.step_failed"), text, data)
             if row.type == "note" and state == StepState.SUCCEEDED:
                 await self._note(tx, run, row, outcome.values)

@@ -16,7 +16,7 @@ from bot.incidents.model import Incident, Role, RoleName, Sev
 from bot.incidents.timeline import React
 from bot.kit.errors import PermanentError, UserError
 from bot.kit.text import clean
-from bot.runs import access, params
+from bot.runs import access, audit, params
 from bot.runs.expressions import render
 from bot.runs.model import (
     ENDED,
@@ -327,7 +327,7 @@ async def event(
     alone = run.definition.get("concurrency", {}).get("limit", 1) == 1
     line = run.concurrency_key if alone else f"{run.concurrency_key}#{run.id}"
     about = {"run": run.id, "number": run.number, "runbook": run.runbook, "key": line}
-    await timeline.record(
+    recorded = await timeline.record(
         tx,
         react,
         run.incident_id,
@@ -338,6 +338,10 @@ async def event(
         data={**about, "round": run.round, **(data or {})},
         once=once,
     )
+    if recorded is not None:
+        exactly = {"runbook": run.runbook, "sha256": run.sha256, "commit": run.git_commit, "number": run.number}
+        told = {**exactly, "text": recorded.text, **(data or {})}
+        audit.note(tx, audit.Line(recorded.recorded_at, actor, kind, run.id, run.incident_id, told))
 
 
 async def find(session: AsyncSession, run_id: str, *, lock: bool = False) -> Run:

@@ -85,13 +85,13 @@ class Schedules:
     engine: Engine
     react: React
     clock: Clock
-    books: Callable[[], Books]
+    books: Books
     logbook: Logbook
 
     async def tick(self) -> None:
         """Look which times have come. Every process does, and one of them promises the run."""
         now = self.clock()
-        scheduled = {book.id: book for book in self.books().runbooks.values() if book.schedule is not None}
+        scheduled = {book.id: book for book in self.books.runbooks.values() if book.schedule is not None}
         async with self.engine.db.read() as session:
             known = {row.runbook: row for row in await session.scalars(sa.select(Clockwork))}
         if gone := sorted(set(known) - set(scheduled)):
@@ -107,7 +107,7 @@ class Schedules:
     async def start(self, name: str, at: str) -> None:
         """Start the run of one time, if Git still says so."""
         moment, now = datetime.fromisoformat(at), self.clock()
-        book = self.books().runbooks.get(name)
+        book = self.books.runbooks.get(name)
         schedule = book.schedule if book is not None else None
         if book is None or schedule is None or not _comes(schedule, moment):
             log.info("schedule.gone", runbook=name, at=at)
@@ -135,7 +135,7 @@ class Schedules:
         because = f"it was {local(schedule, moment)}"
         because += f", {duration_text(late)} ago" if late > LATE else ""
         asked = runs.Asked(BOT, trigger=Trigger.SCHEDULE, key=moment.isoformat(), because=because)
-        books = used(book, self.books().runbooks)
+        books = used(book, self.books.runbooks)
         try:
             await runs.start(
                 tx, self.react, incident, book, schedule.params, asked=asked, now=now, run_id=run_id, uses=books

@@ -3,9 +3,15 @@
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from bot.kit.errors import TemporaryError
+
+
+def default() -> Path:
+    """Where runs have their folders if nobody says where: apart from those of other users of the machine."""
+    return Path(tempfile.gettempdir()) / f"tocsin-runs-{os.getuid()}"
 
 
 def make(home: Path | None, run_id: str) -> Path | None:

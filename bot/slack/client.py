@@ -332,6 +332,12 @@ class SlackChat:
             return None
         return person(answer["user"], self.identity.get("team_id"))
 
+    async def groups(self) -> dict[str, list[str]]:
+        """The user groups of the workspace that are in use: ids of their members, by handle."""
+        answer = await self.call(self._web.usergroups_list, include_users=True)
+        found = answer["usergroups"]
+        return {group["handle"]: list(group.get("users") or ()) for group in found if not group.get("date_delete")}
+
     async def open_view(self, trigger: str, view: Block) -> str:
         """Open a form at once: no retries, no waiting; the trigger lives three seconds."""
         answer = await self.call(self._web.views_open, trigger_id=trigger, view=view, patient=False)

@@ -60,6 +60,7 @@ class Context:
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
     name: Callable[[str], str] = str
+    groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
 
     @property
     def channel(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,7 @@ class Desk:
     people: People
     clock: Clock
     inbox: Inbox | None = None
+    groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -115,6 +116,7 @@ class Desk:
                 guide=inbox.guide,
                 word=inbox.word,
                 name=self.people.name,
+                groups=self.groups(person),
             )
             reply = await self._run(context, request)
             await tx.session.execute(

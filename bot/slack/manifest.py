@@ -22,6 +22,7 @@ SCOPES = {
     "groups:read": "the same as channels:read, for private ones",
     "groups:write": "to open private incident channels",
     "pins:write": "to pin the card",
+    "usergroups:read": "to know who belongs to the groups that runbooks name",
     "users:read": "to know who is a guest, a bot or gone",
     "users:read.email": "to invite people who are named by e-mail in tocsin.yaml",
 }

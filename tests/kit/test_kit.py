@@ -191,3 +191,14 @@ def test_logs_at_a_terminal_are_lines(capsys, logging_as_before):
     structlog.get_logger().warning("it.happened", why="a reason")
 
     assert "it.happened" in capsys.readouterr().err
+
+
+def test_a_row_that_the_database_refused_is_not_quoted_in_the_log():
+    told = (
+        'null value in column "x"\nDETAIL:  Failing row contains (hunter22,\nmore).\n[SQL: INSERT INTO run]\n'
+        "\nThe above exception was the direct cause"
+    )
+
+    assert log.masked(told) == (
+        'null value in column "x"\nDETAIL: ***\n[SQL: INSERT INTO run]\n\nThe above exception was the direct cause'
+    )

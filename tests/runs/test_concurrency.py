@@ -14,8 +14,9 @@ __all__ = ["parts"]
 
 
 def book(on_conflict: str, limit: int = 1) -> str:
-    key = f"concurrency: {{key: '{{{{ runbook.id }}}}:{{{{ params.host }}}}', on_conflict: {on_conflict}, limit: {limit}}}\n"
-    return "params: {host: {default: web-1}}\n" + key + "steps:\n  - change: {text: go}\n"
+    key = "'{{ runbook.id }}:{{ params.host }}'"
+    alone = f"concurrency: {{key: {key}, on_conflict: {on_conflict}, limit: {limit}}}\n"
+    return "params: {host: {default: web-1}}\n" + alone + "steps:\n  - change: {text: go}\n"
 
 
 async def test_a_second_run_on_the_same_thing_is_refused_with_who_is_at_it(bench, parts):

@@ -201,7 +201,8 @@ def test_a_mistake_at_the_top_is_told(top, told, shelf):
 def test_a_mistake_in_a_step_is_told(step, told, shelf):
     text = (
         HEAD
-        + "secrets: [TOKEN]\nparams: {host: {}, key: {type: secret, choices: [A_KEY]}, line: {}, list: {type: list}}\nsteps:\n"
+        + "secrets: [TOKEN]\n"
+        + "params: {host: {}, key: {type: secret, choices: [A_KEY]}, line: {}, list: {type: list}}\nsteps:\n"
         + "  - {id: first, exec: {argv: [df]}}\n  - {id: said, note: '{{ alert.labels.x }}'}\n"
         + f"  - {step}\n"
     )

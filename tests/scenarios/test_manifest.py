@@ -31,6 +31,7 @@ NEEDS = {
     "users_conversations": ("channels:read", "groups:read"),
     "users_info": ("users:read",),
     "users_list": ("users:read",),
+    "usergroups_list": ("usergroups:read",),
     "users_lookupByEmail": ("users:read.email",),
     "views_open": (),
     "views_update": (),

@@ -19,10 +19,12 @@ FILES = sorted(
 )
 NAMES = [stem.rstrip("_") for stem in FILES]
 GOOD = {
+    "approval": {"prompt": "Go on?"},
     "assert": {"that": "1 == 1", "message": "no"},
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
     "note": {"text": "x"},
+    "runbook": {"use": "other"},
     "wait": {"for": "1s"},
 }
 

@@ -15,17 +15,17 @@ ID = sa.String(length=32)
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("run") as table:
-        table.add_column(sa.Column("git_commit", sa.String(), nullable=True))
-        table.add_column(sa.Column("schema_version", sa.Integer(), nullable=False, server_default="1"))
-        table.add_column(sa.Column("uses", JSON, nullable=False, server_default="{}"))
-        table.add_column(sa.Column("trigger", sa.String(), nullable=False, server_default="person"))
-        table.add_column(sa.Column("trigger_key", sa.String(), nullable=True))
-        table.add_column(sa.Column("requester_email", sa.String(), nullable=True))
-        table.add_column(sa.Column("break_glass", sa.String(), nullable=True))
-        table.add_column(sa.Column("held", sa.Boolean(), nullable=False, server_default=sa.false()))
-        table.add_column(sa.Column("phase", sa.String(), nullable=False, server_default="steps"))
-        table.create_index("run_by_runbook", ["runbook", "requested_at"])
+    # One by one: SQLite would make the table anew for a batch, and other tables refer to it.
+    op.add_column("run", sa.Column("git_commit", sa.String(), nullable=True))
+    op.add_column("run", sa.Column("schema_version", sa.Integer(), nullable=False, server_default="1"))
+    op.add_column("run", sa.Column("uses", JSON, nullable=False, server_default="{}"))
+    op.add_column("run", sa.Column("trigger", sa.String(), nullable=False, server_default="person"))
+    op.add_column("run", sa.Column("trigger_key", sa.String(), nullable=True))
+    op.add_column("run", sa.Column("requester_email", sa.String(), nullable=True))
+    op.add_column("run", sa.Column("break_glass", sa.String(), nullable=True))
+    op.add_column("run", sa.Column("held", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("run", sa.Column("phase", sa.String(), nullable=False, server_default="steps"))
+    op.create_index("run_by_runbook", "run", ["runbook", "requested_at"])
     _steps()
     op.create_table(
         "run_file",
@@ -141,9 +141,8 @@ def downgrade() -> None:
         table.create_unique_constraint("run_step_run_id_position_attempt_key", ["run_id", "position", "attempt"])
         table.drop_column("phase")
         table.drop_column("path")
-    with op.batch_alter_table("run") as table:
-        table.drop_index("run_by_runbook")
-        for column in ("phase", "held", "break_glass", "requester_email", "trigger_key", "trigger", "uses"):
-            table.drop_column(column)
-        table.drop_column("schema_version")
-        table.drop_column("git_commit")
+    op.drop_index("run_by_runbook", table_name="run")
+    for name in ("phase", "held", "break_glass", "requester_email", "trigger_key", "trigger", "uses"):
+        op.drop_column("run", name)
+    op.drop_column("run", "schema_version")
+    op.drop_column("run", "git_commit")

@@ -33,11 +33,12 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
         incident,
         runbook,
         {name.removeprefix("param."): value for name, value in values.items() if name.startswith("param.")},
-        asked=runs.Asked(context.person.id, email=context.person.email),
+        asked=runs.Asked(context.person.id, email=context.person.email, groups=context.groups),
         now=context.now,
         run_id=context.derived("run"),
         dry_run=values.get("mode") == "dry_run",
         uses=used(runbook, context.books.runbooks),
+        commit=context.books.commit,
     )
     return Reply(f"Run {run.number} of {runbook.name} starts now.")
 
@@ -78,7 +79,7 @@ async def _responder(context: Context, run_id: str) -> Incident:
     held = await roles.held(context.tx.session, incident.id)
     what = f"{runbook.name} may be run"
     if context.person.id != run.requested_by and (
-        why := access.refusal(runbook.access.run, what, incident, context.person.id, held)
+        why := access.refusal(runbook.access.run, what, incident, context.person.id, held, context.groups)
     ):
         raise UserError(why)
     return incident
