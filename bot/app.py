@@ -26,6 +26,7 @@ from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
+from bot.incidents.logbook import Logbook
 from bot.incidents.opening import Opening
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
@@ -38,14 +39,18 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
-from bot.reactions import react
+from bot.reactions import leaving_out
 from bot.runs import access as run_access
 from bot.runs import run as runs
 from bot.runs import scratch
 from bot.runs.access import May
+from bot.runs.aftermath import Aftermath
+from bot.runs.auto import Policy
+from bot.runs.automation import Automation
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import ENDED, RunState
+from bot.runs.schedule import Schedules
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -103,6 +108,7 @@ class Tempo:
     answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
+    schedule_seconds: float = 10.0
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -142,6 +148,8 @@ class Bot:
             parked=self._parked,
             metrics=self.metrics,
         )
+        # Where nothing starts by itself, nothing is looked at for it.
+        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
         self.port = 0
         self._joined: _Joined | None = None
         self._ending: list[Any] = []
@@ -173,6 +181,7 @@ class Bot:
             )
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
+        found += self._idle()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         named += [(f"catalog.yaml: service {name!r}", made.runbooks) for name, made in self.config.services.items()]
         found += [
@@ -181,6 +190,20 @@ class Bot:
             for runbook in runbooks
             if runbook not in self.books.runbooks
         ]
+        return found
+
+    def _idle(self) -> list[str]:
+        """What is meant to happen by itself, and cannot."""
+        general, found = self.config.general, []
+        doubts = [doubt for connection in self.config.connections.values() if (doubt := connection.doubt)]
+        if general.auto_runbooks and doubts and len(doubts) == len(self.config.connections):
+            found.append(f"auto_runbooks is on, but nothing that comes in may start a runbook: {'; '.join(doubts)}")
+        if general.operations_channel is None and general.announcement_channel is None:
+            found += [
+                f"{book.id}.yaml runs by the clock, but nobody sees it: set operations_channel in tocsin.yaml"
+                for book in self.books.runbooks.values()
+                if book.schedule is not None
+            ]
         return found
 
     async def reread(self) -> None:
@@ -298,7 +321,7 @@ class Bot:
         )
         people = People(chat)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
-        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of)
+        desk = Desk(self.engine, self.react, chat, people, self.clock, groups=groups.of)
         inbox = Inbox(
             self.engine,
             chat,
@@ -317,7 +340,7 @@ class Bot:
         )
         opening = Opening(
             self.engine,
-            react,
+            self.react,
             chat,
             look,
             self.books.offers,
@@ -326,7 +349,7 @@ class Bot:
         )
         interpreter = Interpreter(
             self.engine,
-            react,
+            self.react,
             self.shelves.steps,
             self.clock,
             self.environment,
@@ -336,10 +359,25 @@ class Bot:
             home=self.settings.scratch or scratch.default(),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
-        show = Show(self.engine, react, chat, self.clock, interpreter)
-        telling = Telling(self.engine, react, chat, self.clock)
-        paging = Paging(self.engine, react, self.shelves.pagers[general.pager], general.public_url, self.clock)
-        share = Share(self.engine, react, chat, self.clock, telling.notify)
+        show = Show(self.engine, self.react, chat, self.clock, interpreter)
+        telling = Telling(self.engine, self.react, chat, self.clock)
+        paging = Paging(self.engine, self.react, self.shelves.pagers[general.pager], general.public_url, self.clock)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify)
+        intake = Intake(
+            self.engine,
+            self.react,
+            lambda: self.routes,
+            self.clock,
+            lambda: self.config.services,
+            answer_seconds=self.tempo.answer_seconds,
+        )
+        policy = Policy.of(self.config)
+        automation = Automation(self.engine, self.react, self.clock, self.books, policy)
+        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
+        logbook = Logbook(
+            self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
+        )
+        schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook)
         for name, workflow in (
             ("open", opening.open),
             ("refresh", opening.refresh),
@@ -350,20 +388,16 @@ class Bot:
             ("run", interpreter.run),
             ("show_run", show.show),
             ("draft", share.draft),
-            ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("automate", automation.consider),
+            ("aftermath", aftermath.weigh),
+            ("schedule", schedules.start),
+            ("logbook", logbook.settle),
+            ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
                 name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
             )
-        intake = Intake(
-            self.engine,
-            react,
-            lambda: self.routes,
-            self.clock,
-            lambda: self.config.services,
-            answer_seconds=self.tempo.answer_seconds,
-        )
         edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
         sockets, routes = None, []
         if access.app_token is not None:
@@ -403,10 +437,11 @@ class Bot:
                 "channels.refresh": refresh_channels,
                 "groups.refresh": refresh_groups,
                 "runbooks.reread": self.reread,
+                "schedules.tick": schedules.tick,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
             },
-            {"alerts.sweep": self.tempo.sweep_seconds},
+            {"alerts.sweep": self.tempo.sweep_seconds, "schedules.tick": self.tempo.schedule_seconds},
         )
         return _Joined(session, chat, people, refresh_groups, inbox, intake, sockets, routes, clockwork)
 
@@ -434,7 +469,7 @@ class Bot:
                 run = await runs.find_alone(tx.session, args[0])
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
-                    await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
+                    await runs.end(tx, self.react, run, RunState.FAILED, now=now, failure=failure)
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
@@ -445,7 +480,7 @@ class Bot:
                     await parts.give_up(tx, args[0], why)
                 await timeline.record(
                     tx,
-                    react,
+                    self.react,
                     args[0],
                     "work.parked",
                     f"The bot gave up on {what}: {why}",

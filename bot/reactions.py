@@ -111,7 +111,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.ended": (show_run, aftermath),
     "run.raised": (notify,),
     "run.unjudged": (notify,),
-    "run.withheld": (notify,),
+    "runbook.withheld": (notify,),
     "automation.stopped": (notify,),
     "automation.resumed": (notify,),
     "schedule.missed": (notify,),
@@ -122,3 +122,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
 def react(event: TimelineEvent) -> Sequence[Work]:
     """The work that follows from *event*."""
     return [follow(event) for follow in REACTIONS.get(event.kind, ())]
+
+
+def leaving_out(*workflows: str) -> Callable[[TimelineEvent], Sequence[Work]]:
+    """`react` without the work of *workflows*, which this installation has no use for."""
+    return lambda event: [work for work in react(event) if work.workflow not in workflows]

@@ -12,7 +12,10 @@ from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
-KEPT = ("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked")
+KEPT = (
+    *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
+    *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
+)
 
 
 @dataclass
@@ -97,6 +100,14 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":warning:")
         case "page.sent":
             return Notice(event.text, ":pager:")
-        case "work.parked":
+        case "work.parked" | "run.unjudged" | "schedule.missed":
             return Notice(event.text, ":warning:")
+        case "run.raised":  # that it still fires is nothing new
+            return Notice(event.text, ":bell:") if event.data.get("news") else None
+        case "runbook.withheld":
+            return Notice(event.text, ":double_vertical_bar:")
+        case "automation.stopped":
+            return Notice(event.text, ":octagonal_sign:")
+        case "automation.resumed":
+            return Notice(event.text, ":arrow_forward:")
     return None

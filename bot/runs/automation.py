@@ -1,6 +1,6 @@
 """Runbooks that start by themselves: looked at when an alert comes to an incident, and what people say about it."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -92,8 +92,9 @@ class Automation:
         run_id = _run_id(book.id, alert.episode_id)
         try:
             run = await runs.start(
-                tx, self.react, incident, book, start.values, asked=asked, now=now, run_id=run_id, uses=books
-            )
+                tx, self.react, incident, book, start.values,
+                asked=asked, now=now, run_id=run_id, uses=books, commit=self.books.commit,
+            )  # fmt: skip
         except UserError as error:
             return Hold(Why.REFUSED, str(error), alert.episode_id), past
         log.info("run.started_by_itself", runbook=book.id, run=run.id)
@@ -108,7 +109,7 @@ class Automation:
         data = {"runbook": book.id, "name": book.name, "why": hold.why, "reason": hold.reason, "alert": alert.id}
         once = f"{book.id}:{hold.why}:{hold.about}"
         await timeline.record(
-            tx, self.react, incident.id, "run.withheld", text, now=now, actor=BOT, data=data, once=once
+            tx, self.react, incident.id, "runbook.withheld", text, now=now, actor=BOT, data=data, once=once
         )
 
     async def _keep(

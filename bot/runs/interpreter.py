@@ -148,7 +148,7 @@ class Interpreter:
             base={
                 "run": {"id": run.id, "number": run.number, "dry_run": run.dry_run, "requested_by": run.requested_by},
                 "incident": incident_values(opened.incident),
-                "alert": alert_values(opened.alerts),
+                "alert": alert_values(opened.alerts, run.trigger_key),
             },
             scratch=await asyncio.to_thread(scratch.make, self.home, run.id),
             replaying=run.phase != Phase.STEPS,

@@ -32,6 +32,8 @@ ACTIONS = (
 )
 # From where the times of a schedule are looked at for mistakes: a day like any other, so that a file is judged alike.
 LOOKED_AT = datetime(2024, 1, 1, tzinfo=UTC)
+# Those who are called to an incident, in the place of names.
+RESPONDERS, COMMANDER = "@responders", "@commander"
 DEEPEST = 3  # how deep runbooks may call each other
 # What must never reach a runbook: the bot's own keys.
 DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RUNBOOK_*", "LD_*", "DYLD_*")
@@ -585,9 +587,10 @@ class _Reading:
                 at = ("schedule", "params", name) if name in schedule.params else ("schedule",)
                 self.problem(at, f"nobody is there to fill in a form: {name} {why}")
         for i, step in enumerate(runbook.steps):
-            if step.type == "approval" and "who" not in step.action and runbook.access.approve is None:
-                who = "say who may approve it (who, or access.approve)"
-                self.problem(("steps", i), f"a run by the clock has no responders, so {who}")
+            who = step.action.get("who") or runbook.access.approve or [RESPONDERS]
+            if step.type == "approval" and not set(map(str, who)) - {RESPONDERS, COMMANDER}:
+                told = "a run by the clock has no responders, so name who may approve it (who, or access.approve)"
+                self.problem(("steps", i), told)
 
     def _check_offer(self, offer: Offer, path: Path_, runbook: Runbook, writes: str | None) -> None:
         if offer.mode == "auto" and writes and runbook.risk != "low":

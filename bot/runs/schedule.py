@@ -6,7 +6,6 @@ the run has an id made of the same: neither two processes nor a clock that is pu
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -138,8 +137,9 @@ class Schedules:
         books = used(book, self.books.runbooks)
         try:
             await runs.start(
-                tx, self.react, incident, book, schedule.params, asked=asked, now=now, run_id=run_id, uses=books
-            )
+                tx, self.react, incident, book, schedule.params,
+                asked=asked, now=now, run_id=run_id, uses=books, commit=self.books.commit,
+            )  # fmt: skip
         except UserError as error:
             return await self._withheld(tx, incident, book, moment, str(error), "refused", moment.isoformat())
         return "started"
@@ -151,7 +151,7 @@ class Schedules:
         data = {"runbook": book.id, "name": book.name, "why": why, "reason": reason, "at": moment.isoformat()}
         once = f"{book.id}:{why}:{about}"
         await timeline.record(
-            tx, self.react, incident.id, "run.withheld", text, now=self.clock(), actor=BOT, data=data, once=once
+            tx, self.react, incident.id, "runbook.withheld", text, now=self.clock(), actor=BOT, data=data, once=once
         )
         return why
 

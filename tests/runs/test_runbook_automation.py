@@ -87,9 +87,10 @@ def test_a_schedule_gives_every_parameter_that_a_run_needs(shelf):
 
 def test_a_run_by_the_clock_asks_people_by_name(shelf):
     ask = "steps:\n  - approval: {prompt: x}\n"
-    told = "demo.yaml:8: a run by the clock has no responders, so say who may approve it (who, or access.approve)"
+    told = "demo.yaml:8: a run by the clock has no responders, so name who may approve it (who, or access.approve)"
 
     assert problems(HEAD + "schedule: 0 4 * * *\n\n" + ask, shelf) == [told]
+    assert problems(HEAD + "schedule: 0 4 * * *\n\n" + ask.replace("x}", "x, who: ['@responders']}"), shelf) == [told]
     assert problems(HEAD + "schedule: 0 4 * * *\naccess: {approve: ['@ops']}\n" + ask, shelf) == []
     assert problems(HEAD + ask, shelf) == []
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bot.incidents import roles
-from bot.incidents.model import Incident
+from bot.incidents.model import LOGBOOK, Incident
 from bot.kit.errors import UserError
 from bot.runs import access
 from bot.runs import run as runs
+from bot.runs.model import Trigger
 from bot.runs.runbook import used
 from bot.slack import ids
 from bot.slack.context import Asked, Context, Form, Reply
@@ -44,8 +45,12 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
 
 
 async def cancel(context: Context, value: str) -> Reply:
-    """Stop the run."""
-    await _responder(context, value)
+    """Stop the run. What nobody started, anybody may stop."""
+    run = await runs.find(context.tx.session, value)
+    if run.trigger in (Trigger.AUTO, Trigger.SCHEDULE):
+        await context.incident(run.incident_id)
+    else:
+        await _responder(context, value)
     run = await runs.cancel(context.tx, context.react, value, by=context.person.id, now=context.now)
     return Reply(f"Run {run.number} is being cancelled.")
 
@@ -78,6 +83,8 @@ async def _responder(context: Context, run_id: str) -> Incident:
     runbook = runs.definition(run)
     held = await roles.held(context.tx.session, incident.id)
     what = f"{runbook.name} may be run"
+    if incident.number == LOGBOOK and access.RESPONDERS in runbook.access.run:
+        return incident  # nobody is called to what runs by the clock, so whoever sees it may answer
     if context.person.id != run.requested_by and (
         why := access.refusal(runbook.access.run, what, incident, context.person.id, held, context.groups)
     ):

@@ -1,7 +1,7 @@
 """How a run of a runbook looks: one message, drawn anew while it goes on."""
 
 from bot.kit.clock import duration_text
-from bot.runs.model import ENDED, RunState, RunStep, StepState
+from bot.runs.model import ENDED, RunState, RunStep, StepState, Trigger
 from bot.runs.run import Shown
 from bot.runs.runbook import Step
 from bot.slack import ids
@@ -125,7 +125,7 @@ def _small(noun: Shown) -> list[str]:
     given = ", ".join(
         f"{name}={value}" for name, value in row.params.items() if value is not None and not _secret(noun, name)
     )
-    small = [f"Started by <@{row.requested_by}>" + (" as a dry run" if row.dry_run else "")]
+    small = [_started(noun) + (" as a dry run" if row.dry_run else "")]
     if given:
         small.append(safe(given, 500))
     if row.cancelled_by:
@@ -133,6 +133,16 @@ def _small(noun: Shown) -> list[str]:
     if row.outputs:
         small.append("Result: " + safe(", ".join(f"{name}={value}" for name, value in row.outputs.items()), 500))
     return small
+
+
+def _started(noun: Shown) -> str:
+    """Who started it; or why nobody had to, and how to keep it from doing so."""
+    row = noun.run
+    if row.trigger not in (Trigger.AUTO, Trigger.SCHEDULE):
+        return f"Started by <@{row.requested_by}>"
+    how = "by itself" if row.trigger == Trigger.AUTO else "by the clock"
+    off = f"`/inc auto off {row.runbook}` keeps it from starting so" if row.state not in ENDED else ""
+    return f"Started {how}: {safe(row.because, 300)}" + (f" · {off}" if off else "")
 
 
 def _secret(noun: Shown, name: str) -> bool:
