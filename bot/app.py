@@ -377,6 +377,7 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
+        desk.policy, desk.log = policy, logbook.open
         schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook)
         for name, workflow in (
             ("open", opening.open),

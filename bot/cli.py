@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -15,17 +16,19 @@ from pydantic import ValidationError
 
 from bot import __version__, app, migrations
 from bot.alerts import source as alert_source
+from bot.catalog import config as catalog
 from bot.engine import Engine
-from bot.incidents import lifecycle, timeline
+from bot.incidents import lifecycle, logbook, timeline
 from bot.incidents.model import Incident
 from bot.kit import log
-from bot.kit.clock import utc_now
+from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.postmortems import draft as drafts
 from bot.reactions import react
-from bot.runs import audit
+from bot.runs import audit, cron
 from bot.runs import runbook as runbooks
+from bot.runs import schedule as schedules
 from bot.settings import Settings, environment
 from bot.slack import manifest as manifests
 
@@ -240,6 +243,39 @@ def lint(path: Annotated[Path, typer.Argument(help="a runbook, or a folder of th
     say("no problems")
 
 
+@runbook.command("schedule")
+def schedule(
+    path: Annotated[
+        Path | None, typer.Argument(help="a runbook, or a folder of them; without it those that the bot uses")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=100, help="how many times of each")] = 3,
+) -> None:
+    """Show when runbooks run by the clock. Nothing is started."""
+    folder = _runbooks() if path is None else path
+    if not folder.exists():
+        raise UserError(f"{folder} does not exist")
+    found, problems = runbooks.read(folder, app.shelves().steps)
+    now = utc_now()
+    for book in sorted(found, key=lambda book: book.id):
+        if book.schedule is None or not book.enabled:
+            continue
+        times = islice(cron.times(book.schedule.cron, book.schedule.timezone, now), count)
+        out(f"{book.id}  {book.schedule.cron} {book.schedule.timezone}")
+        for time in times:
+            out(
+                f"  {schedules.local(book.schedule, time)}  ({time:%Y-%m-%d %H:%M} UTC, in {duration_text(time - now)})"
+            )
+    if problems:
+        for problem in problems:
+            say(str(problem))
+        fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", code=1)
+
+
+def _runbooks() -> Path:
+    settings = Settings()
+    return app.runbook_folder(settings.config, catalog.load(settings.config, environment()))
+
+
 @postmortem.command("export")
 def export(
     reference: Annotated[str, typer.Argument(help="INC-1")],
@@ -274,7 +310,7 @@ def export(
 
 @timelines.command("export")
 def export_timeline(
-    reference: Annotated[str, typer.Argument(help="INC-1")],
+    reference: Annotated[str, typer.Argument(help="INC-1; OPS-0 for the operations log")],
     format_: Annotated[str, typer.Option("--format", help="json")] = "json",
     target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
 ) -> None:
@@ -284,7 +320,8 @@ def export_timeline(
 
     async def work(engine: Engine) -> bytes:
         async with engine.db.read() as session:
-            incident = await _incident(session, reference)
+            log_ = await logbook.find(session) if re.fullmatch(r"ops(-0)?", reference.strip(), re.IGNORECASE) else None
+            incident = log_ or await _incident(session, reference)
             events = await timeline.whole(session, incident.id)
         rows = [{"incident": incident.reference, **event.model_dump(mode="json")} for event in events]
         return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()

@@ -116,6 +116,8 @@ class Metrics:
                 registry=registry,
             )
         )
+        for outcome in ("started", "missed", "off", "refused", "gone"):
+            self._times[(outcome,)]
         # Slack talks to us.
         self._acks = _Children(
             Histogram(

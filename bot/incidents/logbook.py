@@ -32,9 +32,27 @@ async def find(session: AsyncSession) -> Incident | None:
     return await session.get(Incident, ID)
 
 
+async def opened(tx: Tx, *, now: datetime) -> Incident:
+    """The operations log, made by whoever needs it first."""
+    connection = await tx.session.connection()
+    made = Incident(
+        id=ID,
+        number=LOGBOOK,
+        title="Operations log",
+        severity=Sev.SEV5,
+        status=Status.MONITORING,
+        kind=Kind.MAINTENANCE,
+        detected_at=now,
+        opened_at=now,
+    )
+    insert = insert_for(connection, Incident).values(**made.model_dump())
+    await connection.execute(insert.on_conflict_do_nothing(index_elements=["id"]))
+    return await lifecycle.find(tx.session, ID)
+
+
 @dataclass
 class Logbook:
-    """Makes the log when it is first needed, and knows the channel it speaks in; the workflow `logbook`.
+    """The log and the channel that it speaks in; the workflow `logbook`.
 
     *channel* is a name or an id, None where there is nobody to tell.
     """
@@ -46,24 +64,10 @@ class Logbook:
     channel: str | None
 
     async def open(self, tx: Tx, *, now: datetime) -> Incident:
-        """The log, made by whoever needs it first. Its channel is looked for where it is not known, or another one."""
-        connection = await tx.session.connection()
-        made = Incident(
-            id=ID,
-            number=LOGBOOK,
-            title="Operations log",
-            severity=Sev.SEV5,
-            status=Status.MONITORING,
-            kind=Kind.MAINTENANCE,
-            detected_at=now,
-            opened_at=now,
-        )
-        insert = insert_for(connection, Incident).values(**made.model_dump())
-        await connection.execute(insert.on_conflict_do_nothing(index_elements=["id"]))
-        found = await lifecycle.find(tx.session, ID)
+        """The log. Its channel is looked for where it is not known, or another one."""
+        found = await opened(tx, now=now)
         if self.channel is not None and found.channel_name != self.channel:
-            work = Work("logbook", f"logbook:{now.isoformat()}", queue=LINES, partition=ID, merges=True)
-            tx.enqueue(work)
+            tx.enqueue(Work("logbook", f"logbook:{now.isoformat()}", queue=LINES, partition=ID, merges=True))
         return found
 
     async def settle(self) -> None:

@@ -137,7 +137,7 @@ class Aftermath:
             times = "failed" if len(failed) == 1 else f"failed {len(failed)} times in a row"
             text = (
                 f"{runbook.name} has {times} when it started by itself, so it does not start by itself any more. A run "
-                f"by hand that succeeds lets it start again, or somebody who says `/inc auto on {runbook.id}`"
+                f"by hand that succeeds lets it start again, or somebody who says /inc auto on {runbook.id}"
             )
             data = {"runbook": runbook.id, "failures": len(failed)}
             once = f"{runbook.id}:{failed[-1].begun_at.isoformat()}"

@@ -13,7 +13,7 @@ from bot.catalog.quiet import QuietHours, quiet_until
 from bot.incidents.model import ACTIVE, Incident, Kind
 from bot.kit.clock import duration_text
 from bot.kit.text import clip, one_line
-from bot.runs import params
+from bot.runs import cron, params
 from bot.runs.books import alert_values, incident_values
 from bot.runs.model import ENDED, RunState, Trigger
 from bot.runs.run import concurrency_key
@@ -158,6 +158,13 @@ def decide(
     ) or _quiet(offer, policy, now)
     title = clip(one_line(alert.title), 150)
     return held or Start(values, f"“{title}” fires")
+
+
+def next_time(runbook: Runbook, now: datetime) -> datetime | None:
+    """When its schedule comes next."""
+    if runbook.schedule is None:
+        return None
+    return next(cron.times(runbook.schedule.cron, runbook.schedule.timezone, now), None)
 
 
 def failures(history: History) -> Sequence[Past]:

@@ -19,7 +19,7 @@ from bot.kit.db import insert_for
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
 from bot.kit.text import clip, one_line
-from bot.runs import auto
+from bot.runs import audit, auto
 from bot.runs import run as runs
 from bot.runs.auto import History, Hold, Past, Policy, Start, Switched, Why
 from bot.runs.books import Books
@@ -135,18 +135,28 @@ class Automation:
         await tx.session.flush()
 
 
-async def switch(tx: Tx, react: React, incident: Incident, runbook: str, *, off: bool, by: str, now: datetime) -> str:
-    """A person says whether *runbook*, or every one (`*`), may start by itself. What they are told; it is on record."""
+async def switch(
+    tx: Tx, react: React, places: Iterable[Incident], runbook: str, *, off: bool, by: str, now: datetime
+) -> str:
+    """A person says whether *runbook*, or every one (`*`), may start by itself: in what words it is on record.
+
+    The record is the timelines of *places*, and the audit.
+    """
     row = {"runbook": runbook, "off": off, "by": by, "changed_at": now}
     connection = await tx.session.connection()
     insert = insert_for(connection, Switch).values(**row)
     set_ = {key: value for key, value in row.items() if key != "runbook"}
     await connection.execute(insert.on_conflict_do_update(index_elements=["runbook"], set_=set_))
-    what = "No runbook starts" if runbook == EVERY else f"`{runbook}` does not start"
-    may = "Runbooks start" if runbook == EVERY else f"`{runbook}` starts"
-    text = f"{what} by itself any more (<@{by}>)" if off else f"{may} by itself again (<@{by}>)"
-    kind = "automation.stopped" if off else "automation.resumed"
-    await timeline.record(tx, react, incident.id, kind, text, now=now, actor=by, data={"runbook": runbook})
+    if off:
+        text = "No runbook starts" if runbook == EVERY else f"{runbook} does not start"
+        text += " by itself any more"
+    else:
+        text = "Runbooks start" if runbook == EVERY else f"{runbook} starts"
+        text += " by itself again" if runbook != EVERY else " by themselves again"
+    kind, data = "automation.stopped" if off else "automation.resumed", {"runbook": runbook}
+    for incident in places:
+        await timeline.record(tx, react, incident.id, kind, f"{text} (<@{by}>)", now=now, actor=by, data=data)
+    audit.note(tx, audit.Line(now, by, kind, data=data))
     return text
 
 

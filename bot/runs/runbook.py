@@ -350,15 +350,19 @@ def used(runbook: Runbook, there: Mapping[str, "Runbook"]) -> dict[str, "Runbook
     return found
 
 
+def read(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
+    """The good runbooks of a folder, or the one of a file; and all that is wrong."""
+    if path.is_dir():
+        return load_folder(path, steps)
+    try:
+        return [_load_file(path, steps)], []
+    except LintError as error:
+        return [], error.problems
+
+
 def lint(path: Path, steps: Shelf) -> list[Problem]:
     """All that is wrong with a file, or with the files of a folder."""
-    if path.is_dir():
-        return load_folder(path, steps)[1]
-    try:
-        _load_file(path, steps)
-    except LintError as error:
-        return error.problems
-    return []
+    return read(path, steps)[1]
 
 
 def offers(runbook: Runbook, labels: Mapping[str, str], service: str | None, severity: str | None) -> int:

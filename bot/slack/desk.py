@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,15 +12,16 @@ import structlog
 from sqlmodel import col
 
 from bot.engine import Engine, Tx, Work
-from bot.incidents import access, lifecycle
+from bot.incidents import access, lifecycle, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
 from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
 from bot.runs import books
+from bot.runs.auto import Policy
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Reply
+from bot.slack.context import Context, Log, Reply
 from bot.slack.inbox import SPEAKS, Inbox, carrying
 from bot.slack.people import People
 from bot.slack.views import forms
@@ -43,6 +44,8 @@ class Desk:
     clock: Clock
     inbox: Inbox | None = None
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
+    policy: Policy = field(default_factory=Policy)
+    log: Log = logbook.opened
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -117,6 +120,8 @@ class Desk:
                 word=inbox.word,
                 name=self.people.name,
                 groups=self.groups(person),
+                policy=self.policy,
+                log=self.log,
             )
             reply = await self._run(context, request)
             await tx.session.execute(
