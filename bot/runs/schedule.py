@@ -20,7 +20,7 @@ from bot.incidents.logbook import Logbook
 from bot.incidents.model import Incident
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock, duration_text
-from bot.kit.db import insert_for
+from bot.kit.db import insert_for, unavailable
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
 from bot.runs import cron
@@ -89,6 +89,14 @@ class Schedules:
 
     async def tick(self) -> None:
         """Look which times have come. Every process does, and one of them promises the run."""
+        try:
+            await self._look()
+        except sa.exc.SQLAlchemyError as error:
+            if not unavailable(error):
+                raise
+            log.warning("schedule.not_looked", reason=type(error).__name__)  # what comes meanwhile is late, not lost
+
+    async def _look(self) -> None:
         now = self.clock()
         scheduled = {book.id: book for book in self.books.runbooks.values() if book.schedule is not None}
         async with self.engine.db.read() as session:
