@@ -26,7 +26,8 @@ from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.postmortems import draft as drafts
 from bot.reactions import react
-from bot.runs import audit, cron
+from bot.runs import audit, cron, recorded
+from bot.runs import run as runs
 from bot.runs import runbook as runbooks
 from bot.runs import schedule as schedules
 from bot.settings import Settings, environment
@@ -274,6 +275,28 @@ def schedule(
 def _runbooks() -> Path:
     settings = Settings()
     return app.runbook_folder(settings.config, catalog.load(settings.config, environment()))
+
+
+@runbook.command("from")
+def from_incident(
+    reference: Annotated[str, typer.Argument(help="INC-1")],
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Draft a runbook from what was done in an incident: its runs, and what people wrote down as actions."""
+    settings = Settings()
+    bot = app.build(settings, environment())
+
+    async def work(engine: Engine) -> bytes:
+        async with engine.db.read() as session:
+            incident = await _incident(session, reference)
+            events = await timeline.whole(session, incident.id)
+            done = await runs.of_incident(session, incident.id)
+            alerts = await lifecycle.alerts(session, incident.id)
+        service = bot.config.services.get(incident.service or "")
+        owner = (service.owner if service else None) or "unowned"
+        return recorded.draft(incident, events, done, alerts, bot.books.runbooks, owner=owner).encode()
+
+    _put(target, _beside(work))
 
 
 @postmortem.command("export")

@@ -1,5 +1,6 @@
 """What may happen to an incident; each change leaves its line on the timeline."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ from bot.kit.text import clean, clip, one_line
 
 # The operations log is a row among the incidents, and none of them.
 _AN_INCIDENT = col(Incident.number) != LOGBOOK
+# What a note is, said before it: an action goes into a runbook that is made from the incident.
+_SAYS = re.compile(r"(note|finding|action|decision):\s*", re.IGNORECASE)
 
 
 async def number(session: AsyncSession) -> int:
@@ -189,12 +192,16 @@ async def reopen(tx: Tx, react: React, incident: Incident, *, by: str, now: date
 
 async def note(
     tx: Tx, react: React, incident: Incident, text: str, *, by: str, now: datetime, at: datetime | None = None
-) -> None:
-    """Somebody writes down what they see or do."""
+) -> str:
+    """Somebody writes down what they see or do; what kind of note it is. A first word such as `action:` says it."""
     text = clean(text).strip()[:3000]
+    kind = "note"
+    if said := _SAYS.match(text):
+        kind, text = said[1].lower(), text[said.end() :]
     if not text:
-        raise UserError("What shall the note say? `/inc note Rolled back the 14:00 deployment`")
-    await timeline.record(tx, react, incident.id, "note.added", text, now=now, at=at, actor=by, data={"kind": "note"})
+        raise UserError("What shall the note say? `/inc note action: Rolled back the 14:00 deployment`")
+    await timeline.record(tx, react, incident.id, "note.added", text, now=now, at=at, actor=by, data={"kind": kind})
+    return kind
 
 
 async def request_draft(tx: Tx, react: React, incident: Incident, *, by: str, now: datetime, once: str) -> None:

@@ -388,6 +388,12 @@ async def shown(session: AsyncSession, run_id: str, tail: Sequence[str] = ()) ->
     )
 
 
+async def of_incident(session: AsyncSession, incident_id: str) -> list[Run]:
+    """Every run of an incident, in order."""
+    query = sa.select(Run).where(col(Run.incident_id) == incident_id)
+    return list(await session.scalars(query.order_by(col(Run.number))))
+
+
 async def attempts(session: AsyncSession, run_id: str) -> list[RunStep]:
     """Every attempt at every step, in order."""
     query = sa.select(RunStep).where(col(RunStep.run_id) == run_id)
