@@ -309,6 +309,7 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "public_url": "none",
         "retention": "see below",
         "operations_channel": "none",
+        "auto_runbooks": "`false`",
     }
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")

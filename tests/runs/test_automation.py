@@ -46,9 +46,9 @@ class World:
                 f"{service}-{host}",
                 severity=Severity.CRITICAL,
                 labels={"alertname": "Stuck", "team": "web", "service": service, "instance": host},
-                starts_at=now - timedelta(minutes=1),
+                starts_at=now - timedelta(minutes=1, seconds=-n / 100),
             )
-            for host in hosts
+            for n, host in enumerate(hosts)
         )
         await self.intake.accept(Incoming("am", "alertmanager", b"{}", made, now))
         async with self.engine.db.read() as session:
