@@ -19,7 +19,7 @@ from bot.incidents.intake import Incoming, Receipt
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.text import clip
-from bot.runs import auto, automation, raising
+from bot.runs import audit, auto, automation, raising
 from bot.runs import run as runs
 from bot.runs.auto import Policy
 from bot.runs.model import ENDED, Run, RunState, Trigger
@@ -147,7 +147,7 @@ class Aftermath:
                 past = await automation.history(session, runbook.id)
             older = [one for one in past.runs if one.begun_at < run.requested_at]
             if len(auto.failures(replace(past, runs=older))) >= self.policy.failures:
-                text = f"{runbook.name} may start by itself again: run {run.number} by hand succeeded"
+                text = f"{runbook.name} may start by itself again: run {run.number} succeeded"
                 await self._tell(run, "automation.resumed", text, {"runbook": runbook.id}, run.id)
 
     # -- what is written down ---------------------------------------------------------------------------------------
@@ -161,7 +161,11 @@ class Aftermath:
     async def _tell(self, run: Run, kind: str, text: str, data: dict[str, Any], once: str) -> None:
         now = self.clock()
         async with self.engine.transaction() as tx:
-            await timeline.record(tx, self.react, run.incident_id, kind, text, now=now, actor=BOT, data=data, once=once)
+            told = await timeline.record(
+                tx, self.react, run.incident_id, kind, text, now=now, actor=BOT, data=data, once=once
+            )
+            if told is not None:
+                audit.note(tx, audit.Line(now, BOT, kind, run.id, run.incident_id, data))
 
 
 def _findings(run: Run, runbook: Runbook) -> list[Finding]:

@@ -34,11 +34,11 @@ class Why(StrEnum):
     UNVERIFIED = "unverified"
     OWN = "own"
     FAILURES = "failures"
+    QUIET = "quiet_hours"
+    CAP = "cap"
     PARAMS = "params"
     BUSY = "busy"
     COOLDOWN = "cooldown"
-    CAP = "cap"
-    QUIET = "quiet_hours"
     REFUSED = "refused"
 
 
@@ -145,17 +145,21 @@ def decide(
     now: datetime,
 ) -> Start | Hold:
     """Whether *runbook* starts now because of *alert*, which fits *offer*."""
-    held = _allowed(alert, incident, history, policy) or _own(runbook, alert) or _tripped(history, policy)
-    if held is not None:
+    held = (
+        _allowed(alert, incident, history, policy)
+        or _own(runbook, alert)
+        or _tripped(history, policy)
+        or _quiet(offer, policy, now)
+        or _capped(offer, history, now)
+    )
+    if held is not None:  # before anything is computed: in a storm this is the answer to most
         return held
     try:
         values = params.sourced(runbook, alert_values([alert]), incident_values(incident))
     except params.ParamErrors as error:
         return Hold(Why.PARAMS, f"the alert does not say all that it needs: {error}", alert.id)
     key = concurrency_key(runbook, values)
-    held = (
-        _busy(runbook, history, key) or _cooling(offer, history, key, now) or _capped(offer, history, now)
-    ) or _quiet(offer, policy, now)
+    held = _busy(runbook, history, key) or _cooling(offer, history, key, now)
     title = clip(one_line(alert.title), 150)
     return held or Start(values, f"“{title}” fires")
 

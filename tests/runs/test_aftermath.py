@@ -237,6 +237,4 @@ async def test_the_failure_after_which_it_stops_is_told_once_and_by_whoever_coun
     assert await world.events("automation.resumed") == []
     await world.ended(trigger=Trigger.PERSON, at=30)
     await world.ended(trigger=Trigger.PERSON, at=40)
-    assert await world.events("automation.resumed") == [
-        "Look for drift may start by itself again: run 4 by hand succeeded"
-    ]
+    assert await world.events("automation.resumed") == ["Look for drift may start by itself again: run 4 succeeded"]
