@@ -28,6 +28,7 @@ from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
 from bot.incidents.opening import Opening
+from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
@@ -41,16 +42,23 @@ from bot.metrics import Metrics
 from bot.postmortems.share import Share
 from bot.reactions import leaving_out
 from bot.runs import access as run_access
+from bot.runs import approval as approvals
 from bot.runs import run as runs
 from bot.runs import scratch
 from bot.runs.access import May
 from bot.runs.aftermath import Aftermath
+from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
+from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
+from bot.runs.pages import IncidentPages
+from bot.runs.ranking import Ranking
+from bot.runs.room import IncidentRoom
 from bot.runs.schedule import Schedules
+from bot.runs.sharing import Sharing
 from bot.runs.show import Show
 from bot.settings import Settings
 from bot.slack import desk as desks
@@ -58,6 +66,7 @@ from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
 from bot.slack.desk import Desk
+from bot.slack.filling import Filling
 from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
@@ -88,7 +97,7 @@ def shelves() -> Shelves:
     return Shelves(
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
-        pagers=Shelf("bot.pagers", must_have=("page",)).load(),
+        pagers=Shelf("bot.pagers", must_have=("make",)).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
@@ -109,6 +118,9 @@ class Tempo:
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
+    expire_seconds: float = 10.0
+    edit_seconds: float = 3.0
+    fresh_seconds: float = FRESH
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -136,6 +148,7 @@ class Bot:
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
         self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -217,6 +230,7 @@ class Bot:
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
+        await joined.ranking.refresh()
         await self._serve(joined)
         try:
             await joined.chat.hello()
@@ -301,6 +315,7 @@ class Bot:
             await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
         else:
             await self.engine.close()
+        await self.pager.close()
         if joined is not None:
             await joined.session.close()
             log.info("bot.stopped")
@@ -321,7 +336,26 @@ class Bot:
         )
         people = People(chat)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
-        desk = Desk(self.engine, self.react, chat, people, self.clock, groups=groups.of)
+        ranking = Ranking(self.engine, self.books, self.clock)
+        interpreter = Interpreter(
+            self.engine,
+            self.react,
+            self.shelves.steps,
+            self.clock,
+            self.environment,
+            general.private_networks,
+            reach=self.reach,
+            folder=self.books.folder,
+            home=self.settings.scratch or scratch.default(),
+            rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
+            pages=lambda run, incident: IncidentPages(
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
+            ),
+        )
+        interpreter.may = May(self.engine, people.find, groups.of).refusal
+        live = Live(interpreter, fresh=self.tempo.fresh_seconds)
+        filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
+        desk = Desk(self.engine, self.react, chat, people, self.clock, groups=groups.of, offers=ranking.offers)
         inbox = Inbox(
             self.engine,
             chat,
@@ -330,7 +364,9 @@ class Bot:
             self.shelves.actions,
             self.books,
             self.clock,
-            fill=desk.fill,
+            fill=filling.fill,
+            suggest=filling.suggest,
+            channels=filling.channels,
         )
         desk.inbox = inbox
         look = Look(
@@ -343,25 +379,14 @@ class Bot:
             self.react,
             chat,
             look,
-            self.books.offers,
+            ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
         )
-        interpreter = Interpreter(
-            self.engine,
-            self.react,
-            self.shelves.steps,
-            self.clock,
-            self.environment,
-            general.private_networks,
-            reach=self.reach,
-            folder=self.books.folder,
-            home=self.settings.scratch or scratch.default(),
-        )
-        interpreter.may = May(self.engine, people.find, groups.of).refusal
-        show = Show(self.engine, self.react, chat, self.clock, interpreter)
+        show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
+        asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        paging = Paging(self.engine, self.react, self.shelves.pagers[general.pager], general.public_url, self.clock)
+        paging = Paging(self.engine, self.react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
@@ -388,6 +413,10 @@ class Bot:
             ("answer", desk.answer),
             ("run", interpreter.run),
             ("show_run", show.show),
+            ("show_runs", show.show_all),
+            ("show_approval", asking.show),
+            ("expire", asking.expire),
+            ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
             ("automate", automation.consider),
             ("aftermath", aftermath.weigh),
@@ -432,6 +461,15 @@ class Bot:
             async with self.engine.transaction() as tx:
                 tx.enqueue(Work("prune", f"prune:{now:%Y%m%d%H}", (now.isoformat(),)))
 
+        async def expire_approvals() -> None:
+            now = self.clock()
+            async with self.db.read() as session:
+                if not await approvals.late(session, now):
+                    return
+            async with self.engine.transaction() as tx:
+                window = now.timestamp() // self.tempo.expire_seconds
+                tx.enqueue(Work("expire", f"expire:{window:.0f}", (now.isoformat(),)))
+
         clockwork = jobs.scheduler(
             {
                 "people.refresh": people.refresh,
@@ -441,10 +479,16 @@ class Bot:
                 "schedules.tick": schedules.tick,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
+                "approvals.expire": expire_approvals,
+                "runbooks.rank": ranking.refresh,
             },
-            {"alerts.sweep": self.tempo.sweep_seconds, "schedules.tick": self.tempo.schedule_seconds},
+            {
+                "alerts.sweep": self.tempo.sweep_seconds,
+                "approvals.expire": self.tempo.expire_seconds,
+                "schedules.tick": self.tempo.schedule_seconds,
+            },
         )
-        return _Joined(session, chat, people, refresh_groups, inbox, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -499,6 +543,7 @@ class _Joined:
     people: People
     refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
+    ranking: Ranking
     intake: Intake
     sockets: Sockets | None
     routes: list[web.RouteDef]

@@ -1,7 +1,9 @@
 """What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
 
 import asyncio
+import getpass
 import json
+import os
 import re
 import signal
 import sys
@@ -17,23 +19,37 @@ from pydantic import ValidationError
 from bot import __version__, app, migrations
 from bot.alerts import source as alert_source
 from bot.catalog import config as catalog
+from bot.catalog import targets
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, timeline
 from bot.incidents.model import Incident
-from bot.kit import log
+from bot.kit import log, yaml
 from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
+from bot.kit.ids import new_id
+from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
 from bot.reactions import react
-from bot.runs import audit, cron, recorded
+from bot.runs import approval as approvals
+from bot.runs import audit, cron, params, process, recorded
+from bot.runs import outline as outlines
+from bot.runs import preview as previews
+from bot.runs import report as reports
 from bot.runs import run as runs
 from bot.runs import runbook as runbooks
 from bot.runs import schedule as schedules
+from bot.runs import schema as schemas
+from bot.runs.books import prefill
+from bot.runs.model import Run, RunState, RunStep, Trigger
+from bot.runs.redact import Redactor
+from bot.runs.runbook import Alert, Runbook
 from bot.settings import Settings, environment
 from bot.slack import manifest as manifests
 
 T = TypeVar("T")
+
+DRY_LINES = 20  # of what a step printed
 
 cli = typer.Typer(
     name="tocsin",
@@ -43,7 +59,7 @@ cli = typer.Typer(
     add_completion=False,
 )
 alerts = typer.Typer(help="Look at what a sender sends.", no_args_is_help=True)
-runbook = typer.Typer(help="Check runbooks.", no_args_is_help=True)
+runbook = typer.Typer(help="Check runbooks, try them, run them.", no_args_is_help=True)
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
 audits = typer.Typer(help="The audit of runs: a chain of lines that cannot be changed unseen.", no_args_is_help=True)
@@ -88,6 +104,7 @@ def run() -> None:
     """Run the bot until it is told to stop (SIGTERM or Ctrl-C)."""
     settings = Settings()
     log.configure(json={"auto": None, "json": True, "text": False}[settings.log])
+    process.conceal()  # the tokens in its environment are nothing for programs that runbooks start
     sys.setswitchinterval(0.0005)  # whoever waits for an answer is served by the loop, not by the engine's threads
     asyncio.run(_serve(app.build(settings, environment())))
 
@@ -232,16 +249,243 @@ def _bytes(file: Path) -> bytes:
 
 
 @runbook.command("lint")
-def lint(path: Annotated[Path, typer.Argument(help="a runbook, or a folder of them")]) -> None:
+def lint(path: Annotated[Path, typer.Argument(help="a runbook, or a folder of them")] = Path("runbooks")) -> None:
     """Check a runbook or a folder of them; every problem as file:line: what is wrong."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
+    _there(path)
     problems = runbooks.lint(path, app.shelves().steps)
     for problem in problems:
         out(str(problem))
     if problems:
         fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", code=1)
     say("no problems")
+
+
+Given = Annotated[
+    list[str] | None, typer.Option("--param", help="a value for a parameter: name=value; may be given more than once")
+]
+FromAlert = Annotated[
+    Path | None, typer.Option("--alert", help="JSON of an alert (labels, annotations, …) that fills in parameters")
+]
+
+
+@runbook.command("test", context_settings={"ignore_unknown_options": True})
+def play_tests(
+    path: Annotated[Path, typer.Argument(help="a runbook, or a folder of them")] = Path("runbooks"),
+    options: Annotated[
+        list[str] | None, typer.Argument(help="handed on to pytest: -k WORD, -x, --junitxml=FILE")
+    ] = None,
+) -> None:
+    """Play the tests of runbooks over mocks: no network, no database, no waiting."""
+    import pytest  # noqa: PLC0415 - a bot that runs needs none of it
+
+    if str(path).startswith("-"):
+        path, options = Path("runbooks"), [str(path), *(options or ())]
+    _there(path)
+    # By itself: not by what some project around the runbooks sets up for its own tests.
+    alone = [
+        "-c",
+        os.devnull,
+        "--rootdir=.",
+        "--noconftest",
+        "--continue-on-collection-errors",
+        "--disable-plugin-autoload",
+        "-p",
+        "no:cacheprovider",
+    ]
+    code = pytest.main(
+        [*alone, "-p", "bot.runs.pytest_plugin", "--no-header", "--show-capture=no", "-v", *(options or ()), str(path)]
+    )
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        fail(f"there are no tests in {path}", code=1)
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise SystemExit(2)
+    raise SystemExit(0 if code == pytest.ExitCode.OK else 1)
+
+
+@runbook.command()
+def schema() -> None:
+    """Print the JSON Schema of a runbook, for editors."""
+    out(json.dumps(schemas.schema(app.shelves().steps), indent=2, ensure_ascii=False))
+
+
+@runbook.command()
+def render(
+    file: Annotated[Path, typer.Argument(help="a runbook")], param: Given = None, alert: FromAlert = None
+) -> None:
+    """Print what every step would be with these values; what only a run can know is marked ‹like this›."""
+    steps = app.shelves().steps
+    book = _book(file, steps)
+    began_with = _alert(alert)
+    values = _values(book, param, began_with)
+    out(yaml.dump(outlines.outline(book, values, began_with, steps)).rstrip())
+
+
+@runbook.command("dry-run")
+def dry_run(
+    file: Annotated[Path, typer.Argument(help="a runbook")],
+    param: Given = None,
+    alert: FromAlert = None,
+    json_: Annotated[bool, typer.Option("--json", help="print everything at the end, as JSON")] = False,
+) -> None:
+    """Really carry out what only reads, and show the rest, with the targets of the configuration; no database."""
+    folder, steps = Settings().config, app.shelves().steps
+    book = _book(file, steps)
+    began_with = _alert(alert)
+    values = _values(book, param, began_with)
+    site = previews.Site(
+        steps=steps,
+        reach=targets.load(folder, environment()),
+        environment=environment(),
+        allow_private=catalog.general(folder).private_networks,
+        folder=file.resolve().parent,
+        books=runbooks.beside(file, book, steps),
+    )
+    tell = say if json_ else out
+
+    def told(row: RunStep) -> None:
+        tell(reports.step_line(reports.step(row)))
+        printed = row.output.strip("\n").splitlines()
+        for line in printed[:DRY_LINES]:
+            tell(f"    {line}")
+        if len(printed) > DRY_LINES:
+            tell(f"    … {len(printed) - DRY_LINES} more lines")
+
+    memory = asyncio.run(previews.dry_run(book, values, began_with, site, told))
+    about = reports.about(memory.run, None, memory.rows)
+    if json_:
+        out(json.dumps(about, indent=2, ensure_ascii=False))
+    failure = memory.run.failure or {}
+    if memory.run.state != RunState.DRY_RUN:
+        fail(f"{memory.run.state}: {failure.get('message') or 'the dry run did not come to its end'}", code=1)
+    for name, value in memory.run.outputs.items():
+        tell(f"{name}: {value}")
+
+
+@runbook.command("run")
+def run_runbook(
+    name: Annotated[str, typer.Argument(help="id of a runbook")],
+    incident: Annotated[str, typer.Option(help="INC-1: the incident it is run for")],
+    param: Given = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="as a dry run")] = False,
+) -> None:
+    """Start a run; the bot that is running carries it out. Prints the number of the run."""
+    bot = app.build(Settings(), environment())
+    book = bot.books.find(name)
+    given = _open_values(book, param)
+
+    async def work(engine: Engine) -> Run:
+        async with engine.transaction() as tx:
+            about = await _incident(tx.session, incident)
+            filled = prefill(book, about, await lifecycle.alerts(tx.session, about.id))
+            return await runs.start(
+                tx,
+                react,
+                about,
+                book,
+                {**filled, **given},
+                asked=runs.Asked(f"cli:{getpass.getuser()}", Trigger.COMMAND),
+                now=utc_now(),
+                run_id=new_id(),
+                dry_run=dry,
+                uses=runbooks.used(book, bot.books.runbooks),
+                commit=bot.books.commit,
+            )
+
+    made = _beside(work)
+    out(str(made.number))
+    waits = "waits its turn" if made.held else "is handed to the bot"
+    say(f"Run {made.number} of {book.name} {waits}. See how it goes: tocsin runbooks show {incident} {made.number}")
+
+
+@runbook.command()
+def show(
+    which: Annotated[str, typer.Argument(help="INC-1, or the id of a run")],
+    number: Annotated[
+        int | None, typer.Argument(help="number of a run of that incident; all of them otherwise")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Show the runs of an incident, or one run with its steps, outputs and approvals."""
+
+    async def work(engine: Engine) -> list[dict[str, Any]] | dict[str, Any]:
+        async with engine.db.read() as session:
+            if not re.fullmatch(r"(?:inc-|#)?\d{1,9}", which.strip(), re.IGNORECASE):
+                run = await runs.find(session, which)
+                about = await lifecycle.find(session, run.incident_id)
+            else:
+                about = await _incident(session, which)
+                there = await runs.of_incident(session, about.id)
+                if number is None:
+                    return [reports.brief(run, about.reference) for run in there]
+                found = next((run for run in there if run.number == number), None)
+                if found is None:
+                    listed = ", ".join(str(run.number) for run in there) or "none"
+                    raise UserError(f"{about.reference} has no run {number}; there is: {listed}")
+                run = found
+            asked, votes = await approvals.of_run(session, run.id)
+            return reports.about(run, about.reference, await runs.attempts(session, run.id), asked, votes)
+
+    told = _beside(work)
+    if json_:
+        out(json.dumps(told, indent=2, ensure_ascii=False))
+    elif isinstance(told, list):
+        out("\n".join(map(reports.head, told)) or f"No runbook was run for {which}.")
+    else:
+        out("\n".join(reports.lines(told)))
+
+
+def _there(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+
+
+def _book(file: Path, steps: Shelf) -> Runbook:
+    _there(file)
+    return runbooks.read_file(file, steps).runbook
+
+
+def _alert(file: Path | None) -> Alert | None:
+    """An alert, or the first of those in a request body such as Alertmanager sends."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(_bytes(file))
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} is not JSON") from None
+    if isinstance(found, dict) and isinstance(found.get("alerts"), list) and found["alerts"]:
+        found = found["alerts"][0]
+    if not isinstance(found, dict):
+        raise UserError(f'{file} holds no alert: write for example {{"labels": {{"service": "checkout"}}}}')
+    known = {name: found[name] for name in Alert.model_fields if found.get(name) is not None}
+    try:
+        return Alert.model_validate(known)
+    except ValidationError as error:
+        part = error.errors(include_input=False)[0]
+        raise UserError(f"{file}: {'.'.join(map(str, part['loc']))}: {part['msg']}") from None
+
+
+def _values(book: Runbook, param: list[str] | None, alert: Alert | None) -> dict[str, Any]:
+    filled = runbooks.prefilled(book, alert) if alert is not None else {}
+    return params.check(book, {**filled, **_open_values(book, param)})
+
+
+def _open_values(book: Runbook, param: list[str] | None) -> dict[str, str]:
+    """What stands on the command line, where everybody on this machine can read it: no secrets."""
+    given: dict[str, str] = {}
+    there = environment()
+    redact = Redactor([there[name] for name in book.secrets if there.get(name)])
+    for one in param or ():
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise UserError("write --param name=value")
+        secret = name in book.params and book.params[name].type == "secret"
+        if not secret and redact.value({name: value}) != {name: value}:
+            raise UserError(
+                f"--param {name}: what is given looks like a secret, and a command line can be read by everybody on "
+                "this machine. Declare the parameter as type: secret and give the name of a secret."
+            )
+        given[name] = value
+    return given
 
 
 @runbook.command("schedule")
@@ -253,9 +497,8 @@ def schedule(
 ) -> None:
     """Show when runbooks run by the clock. Nothing is started."""
     folder = _runbooks() if path is None else path
-    if not folder.exists():
-        raise UserError(f"{folder} does not exist")
-    found, problems = runbooks.read(folder, app.shelves().steps)
+    _there(folder)
+    found, problems = runbooks.load_path(folder, app.shelves().steps)
     now = utc_now()
     for book in sorted(found, key=lambda book: book.id):
         if book.schedule is None or not book.enabled:
@@ -274,7 +517,7 @@ def schedule(
 
 def _runbooks() -> Path:
     settings = Settings()
-    return app.runbook_folder(settings.config, catalog.load(settings.config, environment()))
+    return app.runbook_folder(settings.config, catalog.Config(catalog.general(settings.config)))
 
 
 @runbook.command("from")

@@ -25,6 +25,8 @@ JOBS = (
     Job("schedules.tick", 10),
     Job("alerts.sweep", 600, jitter=60),
     Job("history.prune", 1800, jitter=300),
+    Job("approvals.expire", 10),
+    Job("runbooks.rank", 300, jitter=30),
 )
 
 

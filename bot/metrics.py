@@ -29,7 +29,7 @@ LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH = (1, 2, 5, 10, 20, 50, 100, 200)
 
 # What Slack sends us; anything else is counted as "other", so that no stranger invents label values.
-KINDS = frozenset({"command", "button", "form", "shortcut", "event"})
+KINDS = frozenset({"command", "button", "form", "options", "shortcut", "event"})
 OTHER = "other"
 STRANGER = "(unknown)"
 
@@ -251,7 +251,7 @@ class Metrics:
     def acked(self, kind: str, transport: str, seconds: float, ok: bool) -> None:
         """What a person did was acknowledged after *seconds*; not *ok*: with an error of ours, or not at all.
 
-        *kind* is command, button, form, shortcut or event, *transport* socket or http.
+        *kind* is command, button, form, options, shortcut or event, *transport* socket or http.
         """
         key = (kind if kind in KINDS else OTHER, transport)
         self._acks[key].observe(seconds)

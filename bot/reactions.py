@@ -62,6 +62,24 @@ def show_run(event: TimelineEvent) -> Work:
     return Work("show_run", f"show_run:{event.id}", (run_id,), queue=LINES, partition=f"run:{run_id}", merges=True)
 
 
+def show_approval(event: TimelineEvent) -> Work:
+    """Ask people, or draw their question as it stands now."""
+    args = (event.data["approval"],)
+    partition = f"run:{event.data['run']}"
+    return Work("show_approval", f"show_approval:{event.id}", args, queue=LINES, partition=partition)
+
+
+def share_file(event: TimelineEvent) -> Work:
+    """Share what a step made; a line of its own, since a file takes longer than an edit."""
+    args, partition = (event.data["file"],), f"files:{event.data['run']}"
+    return Work("share_file", f"share_file:{event.id}", args, queue=LINES, partition=partition)
+
+
+def show_runs(event: TimelineEvent) -> Work:
+    """There is a channel at last: show what was begun before it was there."""
+    return Work("show_runs", f"show_runs:{event.id}", (event.incident_id,))
+
+
 def _line(workflow: str, event: TimelineEvent) -> Work:
     """Work on an incident's channel: one at a time, whichever process does it, so nothing is made or drawn twice."""
     return Work(workflow, f"{workflow}:{event.id}", (event.incident_id,), queue=LINES, partition=event.incident_id)
@@ -96,12 +114,16 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "part.failed": (refresh,),
     "part.mended": (refresh,),
     "work.parked": (notify,),
+    "channel.opened": (show_runs,),
     "run.started": (run, show_run),
     "run.held": (show_run,),
     "run.answered": (run, show_run),
     "run.step_answered": (show_run,),
     "run.resumed": (run, show_run),
     "run.phase_changed": (show_run,),
+    "run.glass_broken": (notify,),
+    "run.file_made": (share_file,),
+    "run.file_refused": (notify,),
     "run.cancelled": (show_run,),
     "run.step_started": (show_run,),
     "run.step_succeeded": (show_run,),
@@ -115,6 +137,9 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "automation.stopped": (notify,),
     "automation.resumed": (notify,),
     "schedule.missed": (notify,),
+    "approval.asked": (show_approval, show_run),
+    "approval.given": (show_approval,),
+    "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
 }
 

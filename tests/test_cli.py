@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import main
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook
 from bot.incidents.model import Sev
@@ -27,27 +26,6 @@ ALERT = {
         }
     ],
 }
-
-
-@pytest.fixture
-def tocsin(capsys, monkeypatch, tmp_path):
-    """Run a command; its exit code, stdout and stderr. Settings come from the environment alone, as always."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOCSIN_DATABASE_URL", f"sqlite:///{tmp_path}/tocsin.db")
-    monkeypatch.setenv("TOCSIN_CONFIG", str(tmp_path / "config"))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            main(list(arguments))
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        else:
-            code = 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def put(path: Path, content: object) -> str:
@@ -149,6 +127,15 @@ def test_check_names_the_mistakes_of_all_files_at_once(tocsin, tmp_path):
     assert code == 2
     assert "nonsuch" in err
     assert "routes.yaml:2" in err
+
+
+def test_check_says_what_a_pager_lacks(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", "version: 1\npager: pagerduty\n")
+    code, _, err = tocsin("check")
+
+    assert code == 2
+    assert "needs a section pagerduty: with routing_key" in err
 
 
 def test_run_without_tokens_says_where_they_come_from(tocsin):

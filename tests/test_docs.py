@@ -41,6 +41,7 @@ from bot.runs import runbook as runbooks
 from bot.runs.auto import Why
 from bot.runs.books import Books
 from bot.runs.params import Param
+from bot.runs.rehearsal import rehearse, scenes
 from bot.runs.step import StepContext, prepare
 from bot.settings import Settings
 from bot.slack import manifest
@@ -279,6 +280,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
     ("title", "models"),
     [
         ("tocsin.yaml", [catalog.General, catalog.Retention, QuietHours]),
+        ("PagerDuty", [catalog.PagerDuty]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
         ("catalog.yaml", [catalog.Service, catalog.Team]),
@@ -310,6 +312,7 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "retention": "see below",
         "operations_channel": "none",
         "auto_runbooks": "`false`",
+        "pagerduty": "none",
     }
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
@@ -334,8 +337,14 @@ def test_what_the_configuration_refuses_is_named():
         ("The file", runbooks.Offer),
         ("The file", runbooks.Match),
         ("Parameters", Param),
+        ("The file", runbooks.Access),
+        ("The file", runbooks.Concurrency),
+        ("The file", runbooks.Schedule),
         ("Steps", runbooks.Step),
         ("Steps", runbooks.Retry),
+        ("Tests", runbooks.Trial),
+        ("Tests", runbooks.Expectation),
+        ("Tests", runbooks.Alert),
     ],
 )
 def test_every_key_of_a_runbook_is_named(title, model):
@@ -391,7 +400,9 @@ def test_every_command_line_can_be_typed(page, line):
 SAFE = [
     (page, line)
     for page, line in typed()
-    if re.match(r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks (lint|schedule))", line)
+    if re.match(
+        r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks (lint|schema|render|schedule))", line
+    )
 ]
 
 
@@ -427,6 +438,7 @@ def test_the_make_targets_that_are_named_exist():
 
 def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
     token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
+    token |= dict.fromkeys(("PAGERDUTY_ROUTING_KEY", "PAGERDUTY_SEARCH_KEY", "PAGERDUTY_TOKEN"), "p" * 32)
     seen = set()
     for number, (page, name, text) in enumerate(titled("yaml", "#")):
         folder = tmp_path / str(number)
@@ -449,6 +461,20 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
             pytest.fail(f"{page}: {told(error)}")
 
     assert {"tocsin.yaml", "connections.yaml", "routes.yaml", "catalog.yaml", "restart-worker.yaml"} <= seen
+
+
+def test_the_examples_of_runbooks_are_played(tmp_path):
+    examples = [(name, text) for page, name, text in titled("yaml", "#") if page == "docs/runbooks.md"]
+    for name, text in examples:
+        (tmp_path / name).write_text(text)
+
+    _, found, problems = scenes(tmp_path, SHELVES.steps)
+
+    assert problems == []
+    assert len(found) >= 10
+    for scene in found:
+        verdict = rehearse(scene, SHELVES.steps)
+        assert verdict.ok, "\n".join([*map(str, verdict.reasons), *verdict.story])
 
 
 def test_the_example_configuration_is_read():

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -100,6 +100,27 @@ class Retention(Strict):
     requests: Kept = timedelta(days=90)
 
 
+def _address(value: Any) -> Any:
+    # A stand-in on this machine may do without TLS; anywhere else the keys would travel in the clear.
+    if not re.fullmatch(r"(https://[A-Za-z0-9.-]+|http://(127\.0\.0\.1|localhost))(:\d{1,5})?", str(value)):
+        raise ValueError("write https:// and a host, for example https://api.eu.pagerduty.com")
+    return value
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+
+
+class PagerDuty(Strict):
+    """`pagerduty:` in `tocsin.yaml`. Keys and tokens are named, never written here."""
+
+    routing_key: Any
+    services: dict[str, Any] = {}
+    api_token: Any = None
+    from_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    events_url: Address = "https://events.pagerduty.com"
+    api_url: Address = "https://api.pagerduty.com"
+
+
 class General(Strict):
     """`tocsin.yaml`: how the bot behaves as a whole."""
 
@@ -116,6 +137,7 @@ class General(Strict):
     quiet_hours: Annotated[tuple[QuietHours, ...], BeforeValidator(_listed)] = ()
     operations_channel: str | None = None
     retention: Retention = Retention()
+    pagerduty: PagerDuty | None = None
 
     @field_validator("private_networks")
     @classmethod
@@ -158,6 +180,18 @@ class Connection:
 
 
 @dataclass(frozen=True)
+class PagerDutyAccess:
+    """What opens PagerDuty: a routing key for everything, those of *services*, and the REST API if there is a token."""
+
+    routing_key: SecretStr
+    services: Mapping[str, SecretStr]
+    api_token: SecretStr | None
+    from_email: str | None
+    events_url: str
+    api_url: str
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole folder."""
 
@@ -166,6 +200,7 @@ class Config:
     services: Mapping[str, Service] = field(default_factory=dict)
     teams: Mapping[str, "Team"] = field(default_factory=dict)
     oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pagerduty: PagerDutyAccess | None = None
 
 
 class Team(Strict):
@@ -217,7 +252,11 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
         for wrong in sorted(folder.glob("*.yml"))
         if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES)
     ]
-    general = _part(folder, GENERAL, General, problems)
+    opening = _document(folder, GENERAL, problems)
+    general = None if opening is None else _tried(opening, General, problems)
+    pagerduty = None
+    if opening is not None and general is not None and general.pagerduty is not None:
+        pagerduty = _pagerduty(folder, opening, general.pagerduty, env, problems)
     catalog = _part(folder, CATALOG, _Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
@@ -226,9 +265,16 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
+    made = Config(general or General(), connections, pagerduty=pagerduty)
     if catalog is None:
-        return Config(general or General(), connections)
-    return Config(general or General(), connections, catalog.services, catalog.teams, catalog.oncall)
+        return made
+    return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
+
+
+def general(folder: Path) -> General:
+    """What tocsin.yaml alone says, for whoever needs no more; ConfigError with all that is wrong in it."""
+    found = document(folder / GENERAL)
+    return General() if found is None else checked(found, General)
 
 
 def document(path: Path) -> Document | None:
@@ -310,8 +356,9 @@ def _keys(shape: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     node: Any = schema
 
     def landed(node: Any) -> Any:
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        while "$ref" in node or "anyOf" in node:
+            # Of what may be left out, the first branch is what it is, and the other one null.
+            node = node["anyOf"][0] if "anyOf" in node else schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
         return node
 
     for step in place:
@@ -370,7 +417,40 @@ def _connection(
     return Connection(name, item.source, tuple(tokens), item.labels)
 
 
-def _token(folder: Path, reference: Any, env: Mapping[str, str]) -> str:
+def _pagerduty(
+    folder: Path, found: Document, asked: PagerDuty, env: Mapping[str, str], problems: list[str]
+) -> PagerDutyAccess | None:
+    def secret(reference: Any, *place: str) -> SecretStr | None:
+        try:
+            token = _token(folder, reference, env, hint="PagerDuty makes no key that short")
+            if re.search(r"\s", token):
+                raise UserError("what is kept there holds white space, so it is no key")
+            return SecretStr(token)
+        except UserError as error:
+            problems.append(str(found.error(("pagerduty", *place), f"pagerduty.{'.'.join(place)}: {error}")))
+            return None
+
+    before = len(problems)
+    routing_key = secret(asked.routing_key, "routing_key")
+    services = {name: secret(reference, "services", name) for name, reference in asked.services.items()}
+    api_token = None if asked.api_token is None else secret(asked.api_token, "api_token")
+    if (asked.api_token is None) != (asked.from_email is None):
+        which, other = ("from_email", "api_token") if asked.from_email is None else ("api_token", "from_email")
+        told = f"pagerduty: {which} is missing; what is done with {other} is done in somebody's name"
+        problems.append(str(found.error(("pagerduty",), told)))
+    if routing_key is None or len(problems) > before:
+        return None
+    return PagerDutyAccess(
+        routing_key,
+        {name: key for name, key in services.items() if key is not None},
+        api_token,
+        asked.from_email,
+        asked.events_url,
+        asked.api_url,
+    )
+
+
+def _token(folder: Path, reference: Any, env: Mapping[str, str], hint: str = "openssl rand -hex 24") -> str:
     """The token that *reference* points at; UserError, without a word of its content, when there is none."""
     if not isinstance(reference, dict):
         raise UserError("a token is never written here; say where it is: {env: NAME} or {file: /path}")
@@ -381,9 +461,7 @@ def _token(folder: Path, reference: Any, env: Mapping[str, str]) -> str:
     else:
         where, token = _from_file(folder / reference["file"])
     if len(token) < TOKEN_LENGTH:
-        raise UserError(
-            f"the token in {where} has {len(token)} characters; use at least {TOKEN_LENGTH} (openssl rand -hex 24)"
-        )
+        raise UserError(f"the token in {where} has {len(token)} characters; use at least {TOKEN_LENGTH} ({hint})")
     return token
 
 

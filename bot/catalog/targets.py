@@ -5,6 +5,7 @@ that was changed is used at once, and one that is missing stops the step that ne
 """
 
 import asyncio
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Connection(Strict):
     headers: dict[str, Secret] = Field(default_factory=dict)
     ca: Path | None = Field(default=None, description="certificate authorities to trust in place of the system's")
     private: bool = Field(default=False, description="whether its address may be one of a private network")
+    write: bool = Field(default=False, description="for databases: steps that write use it, and no others")
 
 
 class Targets(Strict):
@@ -75,6 +77,14 @@ class Targets(Strict):
     @classmethod
     def _filled(cls, found: object) -> object:
         return found or {}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What opens a service over HTTP: headers to send, and what in them nobody may see."""
+
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,21 @@ class Reach:
             wanted = " or ".join(kinds)
             raise PermanentError(f"the connection {name!r} is of kind {found.kind}; this step needs {wanted}")
         return found
+
+    async def credentials(self, name: str) -> Credentials:
+        """The headers that open the connection called *name*: its token or user and password, and its own headers."""
+        found = self.connection(name)
+        headers = {header: await self.reveal(where, f"{header} of {name}") for header, where in found.headers.items()}
+        secrets = list(headers.values())
+        if found.token is not None:
+            secrets.append(await self.reveal(found.token, f"token of {name}"))
+            headers["Authorization"] = f"Bearer {secrets[-1]}"
+        elif found.username is not None and found.password is not None:
+            password = await self.reveal(found.password, f"password of {name}")
+            pair = base64.standard_b64encode(f"{found.username}:{password}".encode()).decode()
+            secrets += [password, pair]
+            headers["Authorization"] = f"Basic {pair}"
+        return Credentials(headers, tuple(secrets))
 
     def path(self, path: Path) -> Path:
         """A file that targets.yaml names, relative to the folder it is in."""

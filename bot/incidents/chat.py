@@ -24,11 +24,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Offer:
-    """A runbook that may help, as a button."""
+    """A runbook, as a button. *fits*: it may help with the incident."""
 
     runbook: str
     name: str
     risk: str
+    description: str = ""
+    fits: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,26 @@ class Unfurnished:
     card: Card
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What a runbook says, in the chat's own markup; what was filled in has been made harmless before."""
+
+    text: str
+
+
 # Any noun that the chat's views know how to draw.
 Message = Any
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file for a channel."""
+    """A file for a channel, or for the thread below one of its messages."""
 
     name: str
     content: bytes
     title: str
     comment: str = ""
+    thread: str | None = None
 
 
 class Chat(Protocol):
@@ -140,14 +150,24 @@ class Chat(Protocol):
         """Pin a message; nothing happens if it is pinned."""
         ...
 
-    async def post(self, channel: str, message: Message, *, key: str) -> str:
+    async def post(
+        self, channel: str, message: Message, *, key: str, thread: str | None = None, broadcast: bool = False
+    ) -> str:
         """Say something in a channel or to a person; returns the message's id. *key* is kept with it, invisible, for
-        `find_post`.
+        `find_post`. With *thread*, the id of a message, below that one; *broadcast* shows it in the channel as well.
         """
         ...
 
-    async def find_post(self, channel: str, key: str, *, since: datetime) -> str | None:
-        """The id of the message that was posted under *key*, if it exists."""
+    async def find_post(self, channel: str, key: str, *, since: datetime, thread: str | None = None) -> str | None:
+        """The id of the message that was posted under *key*, if it exists: in the channel, or below *thread*."""
+        ...
+
+    async def permalink(self, channel: str, message_id: str) -> str:
+        """An address that leads to a message."""
+        ...
+
+    async def place(self, name: str) -> str:
+        """The id of the channel called *name*, joined if need be; PermanentError if there is none for the bot."""
         ...
 
     async def edit(self, channel: str, message_id: str, message: Message) -> None:
@@ -162,12 +182,8 @@ class Chat(Protocol):
         """Share a file; returns its id."""
         ...
 
-    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
-        """The id of a file of that name shared there by us."""
-        ...
-
-    async def place(self, name: str) -> str:
-        """The id of a channel that people made, by its name or id; joined if need be."""
+    async def find_upload(self, channel: str, name: str, *, since: datetime, thread: str | None = None) -> str | None:
+        """The id of a file of that name shared there by us, in the channel itself or below the message *thread*."""
         ...
 
     async def announcement_channel(self) -> str:

@@ -88,4 +88,5 @@ class Logbook:
             await timeline.record(
                 tx, self.react, ID, "channel.opened", text, now=now, actor="bot", data=about, once=channel
             )
-            tx.enqueue(*await parts.waiting(tx, ID))
+            for event_id in await parts.waiting(tx, ID):
+                tx.enqueue(Work("notify", f"late:{event_id}", (ID, event_id)))

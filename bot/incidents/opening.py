@@ -144,7 +144,8 @@ class Opening:
                 data={"channel": made["id"], "name": made["name"]},
                 once="channel",
             )
-            tx.enqueue(*await parts.waiting(tx, incident.id))  # what was said before there was a channel
+            for event_id in await parts.waiting(tx, incident.id):  # what was said before there was a channel
+                tx.enqueue(Work("notify", f"late:{event_id}", (incident.id, event_id)))
             now_known = await lifecycle.find(tx.session, incident.id)
             if not now_known.is_open:  # over before there was a place for its document
                 work = Work(

@@ -1,12 +1,11 @@
 """Somebody is woken for an incident, and what the pager said about it is written down."""
 
 from dataclasses import dataclass
-from types import ModuleType
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, timeline
-from bot.incidents.model import Page
-from bot.incidents.pager import PageRequest
+from bot.incidents.model import Incident, Page
+from bot.incidents.pager import Pager, PageRequest, dedup_key
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError
@@ -15,11 +14,12 @@ from bot.kit.ids import derived_id
 
 @dataclass
 class Paging:
-    """The workflow `page`; *public_url* goes along with each page."""
+    """The workflow `page`, by the pager called *name*; *public_url* goes along with each page."""
 
     engine: Engine
     react: React
-    pager: ModuleType
+    pager: Pager
+    name: str
     public_url: str | None
     clock: Clock
 
@@ -30,25 +30,24 @@ class Paging:
             incident = await lifecycle.find(session, incident_id)
             if await session.get(Page, row) is not None:
                 return
-        request = PageRequest(
-            reference=incident.reference,
-            title=incident.title,
-            severity=incident.severity,
-            service=incident.service,
-            dedup_key=f"tocsin-{incident.id}",
-            url=self.public_url,
-        )
         try:
             await self.engine.still_mine()
-            result = await self.pager.page(request)
+            result = await self.pager.page(request(incident, self.public_url))
             outcome, detail = result.outcome, result.detail
         except PermanentError as error:
             outcome, detail = "failed", str(error)
-        name = self.pager.__name__.rpartition(".")[2]
         now = self.clock()
         async with self.engine.transaction() as tx:
             tx.session.add(
-                Page(id=row, incident_id=incident_id, number=number, pager=name, outcome=outcome, detail=detail, at=now)
+                Page(
+                    id=row,
+                    incident_id=incident_id,
+                    number=number,
+                    pager=self.name,
+                    outcome=outcome,
+                    detail=detail,
+                    at=now,
+                )
             )
             await tx.session.flush()
             await timeline.touch(tx.session, incident_id)
@@ -60,6 +59,19 @@ class Paging:
                 detail,
                 now=now,
                 actor="bot",
-                data={"pager": name, "number": number, "detail": detail},
+                data={"pager": self.name, "number": number, "detail": detail},
                 once=str(number),
             )
+
+
+def request(incident: Incident, url: str | None, service: str | None = None) -> PageRequest:
+    """The page of *incident*, or its page of another *service*. A private title does not leave its channel."""
+    other = service if service != incident.service else None
+    return PageRequest(
+        reference=incident.reference,
+        title="a private incident; its channel in Slack says more" if incident.private else incident.title,
+        severity=incident.severity,
+        service=other or incident.service,
+        dedup_key=dedup_key(incident.id, other),
+        url=url,
+    )

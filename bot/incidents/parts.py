@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
-from bot.engine import LINES, Engine, Tx, Work
+from bot.engine import Engine, Tx
 from bot.incidents import timeline
 from bot.incidents.model import Part
 from bot.incidents.timeline import React
@@ -121,25 +121,19 @@ class Parts:
         return newest
 
 
-async def wait(tx: Tx, incident_id: str, name: str, shows: Mapping[str, str], *, now: datetime) -> None:
-    """Keep a message until there is a channel for it; *shows* is the ``event`` or the ``run`` that it is about."""
+async def wait(tx: Tx, incident_id: str, name: str, event_id: str, *, now: datetime) -> None:
+    """Keep a message about an event until there is a channel to say it in."""
     row = {"incident_id": incident_id, "name": name, "state": WAITING, "changed_at": now}
     connection = await tx.session.connection()
-    insert = insert_for(connection, Part).values(**row, attempts=0, result=dict(shows), shown=0)
+    insert = insert_for(connection, Part).values(**row, attempts=0, result={"event": event_id}, shown=0)
     await connection.execute(insert.on_conflict_do_nothing(index_elements=["incident_id", "name"]))
 
 
-async def waiting(tx: Tx, incident_id: str) -> list[Work]:
-    """What says it now that there is a channel, in the order in which the messages began to wait."""
+async def waiting(tx: Tx, incident_id: str) -> list[str]:
+    """The events whose messages wait for the channel, in the order in which they began to."""
     query = sa.select(Part).where(col(Part.incident_id) == incident_id, col(Part.state) == WAITING)
     found = await tx.session.scalars(query.order_by(col(Part.changed_at), col(Part.name)))
-    return [_late(incident_id, part.result) for part in found]
-
-
-def _late(incident_id: str, shows: Mapping[str, str]) -> Work:
-    if run := shows.get("run"):
-        return Work("show_run", f"late:{run}", (run,), queue=LINES, partition=f"run:{run}")
-    return Work("notify", f"late:{shows['event']}", (incident_id, shows["event"]))
+    return [str(part.result["event"]) for part in found]
 
 
 async def stale(tx: Tx, incident_id: str, name: str) -> None:

@@ -43,7 +43,7 @@ class Telling:
             async with self.engine.transaction() as tx:  # the opening takes the same lock: one of the two tells it
                 incident = await lifecycle.find(tx.session, incident_id, lock=True)
                 if incident.channel is None:
-                    await parts.wait(tx, incident_id, _notice(event_id), {"event": event_id}, now=self.clock())
+                    await parts.wait(tx, incident_id, _notice(event_id), event_id, now=self.clock())
                     return
         message = said(incident, event)
         if message is not None:
@@ -100,7 +100,9 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":warning:")
         case "page.sent":
             return Notice(event.text, ":pager:")
-        case "work.parked" | "run.unjudged" | "schedule.missed":
+        case "run.glass_broken":
+            return Notice(event.text, ":rotating_light:")
+        case "work.parked" | "run.file_refused" | "run.unjudged" | "schedule.missed":
             return Notice(event.text, ":warning:")
         case "run.raised":  # that it still fires is nothing new
             return Notice(event.text, ":bell:") if event.data.get("news") else None

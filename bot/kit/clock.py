@@ -23,6 +23,15 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=sum(int(n) * _UNIT[unit] for n, unit in _PART.findall(text)))
 
 
+def plain_duration(length: timedelta) -> str:
+    """*length* as `parse_duration` reads it: ``15m``, ``1h30m``."""
+    left, parts = round(length.total_seconds() * 1000), []
+    for name, seconds in reversed(_UNIT.items()):
+        many, left = divmod(left, round(seconds * 1000))
+        parts += [f"{many}{name}"] if many else []
+    return "".join(parts) or "0s"
+
+
 def duration_text(length: timedelta) -> str:
     """``1 h 5 min``, ``4 min 10 s`` or ``3 s``: two units at most, for people."""
     seconds = int(length.total_seconds())

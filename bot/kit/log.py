@@ -71,5 +71,5 @@ def configure(*, json: bool | None = None, level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # These speak of every request and every tick.
-    for noisy in ("slack_sdk", "slack_bolt", "apscheduler", "aiohttp.access", "alembic", "bolt", "dbos"):
+    for noisy in ("slack_sdk", "slack_bolt", "apscheduler", "aiohttp.access", "alembic", "bolt", "dbos", "httpx2"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))

@@ -24,6 +24,13 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def inert(text: str) -> str:
+    """*text* in chat markup in which nothing can mention, link or format: it stands there as it was written."""
+    plain = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # A zero-width space after a mark that could open something keeps Slack from taking it for one; `web_1` stays whole.
+    return re.sub(r"(?<![A-Za-z0-9])[*_~]|`|@(?=channel|here|everyone)", "\\g<0>\u200b", plain)
+
+
 _LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ð": "d", "þ": "th", "ł": "l", "đ": "d", "œ": "oe", "ı": "i"})
 
 

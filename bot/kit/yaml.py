@@ -128,3 +128,24 @@ def _scalar(document: Document, node: Any, path: Path) -> Any:
     if _FLOAT.fullmatch(text):
         return float(text)
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as a block."""
+
+    def represent_str(self, text: str) -> Any:
+        block = "\n" in text.strip("\n") and not re.search(r"[ \t]\n", text)
+        # Some of these would be read as the end of a line.
+        odd = re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]", text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if odd else "|" if block else None)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def dump(value: Any) -> str:
+    """Plain data as one YAML document, in its own order, which `load` reads again."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

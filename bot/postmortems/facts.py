@@ -22,6 +22,7 @@ ROWS = 1000
 
 DETECTED, DECLARED, ACKNOWLEDGED, MITIGATED, RESOLVED = "detected", "declared", "acknowledged", "mitigated", "resolved"
 _PAGES = {"page.sent": "sent", "page.failed": "failed", "page.nobody": "nobody"}
+_BEGINS = ("run.started", "run.held")
 _STEPS = ("run.step_succeeded", "run.step_failed", "run.step_skipped", "run.step_unknown")
 # What the bot did to write and deliver the document is not part of the incident.
 _DOCUMENT_WORK = re.compile(r"(?:draft|postmortem|export)")
@@ -101,7 +102,7 @@ class Held:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One attempt at one step of a run."""
+    """One attempt at one step of a run; `phase` is empty for the steps themselves."""
 
     name: str
     type: str
@@ -110,11 +111,27 @@ class StepDone:
     seconds: float | None
     summary: str
     number: int
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question whether a run may go on; `outcome` is empty while nobody has answered it for good.
+
+    `why` is what was said at the end, `said` what was said on the way there.
+    """
+
+    prompt: str
+    outcome: str
+    why: str
+    said: tuple[str, ...]
+    at: datetime
+    number: int
 
 
 @dataclass(frozen=True)
 class RunDone:
-    """One run of a runbook; `state` is empty while it goes on."""
+    """One run of a runbook; `state` is empty while it goes on. `glass` is why it went without approvals."""
 
     run: int | None
     runbook: str
@@ -129,6 +146,9 @@ class RunDone:
     failure: str
     steps: tuple[StepDone, ...]
     number: int
+    approvals: tuple[Answered, ...] = ()
+    files: tuple[str, ...] = ()
+    glass: str = ""
 
 
 @dataclass(frozen=True)
@@ -628,36 +648,65 @@ def _roles(roles: Sequence[Role], who: People) -> tuple[Held, ...]:
 def _runs(said: Sequence[_Said], who: People) -> tuple[RunDone, ...]:
     found: dict[str, RunDone] = {}
     for item in said:
-        if not item.kind.startswith("run."):
+        if not item.kind.startswith(("run.", "approval.")):
             continue
         key = str(item.data.get("run"))
-        run = found.get(key) or _run(item, who)
-        if item.kind in _STEPS:
-            run = replace(run, steps=(*run.steps, _step(item, who)))
-        elif item.kind == "run.cancelled":
-            run = replace(run, state=run.state or "cancelled")
-        elif item.kind == "run.ended":
-            state = _line(who, item.data.get("state"), 100) or "ended"
-            run = replace(
-                run,
-                state=state,
-                seconds=_number(item.data.get("seconds")),
-                failure=_words(who, item.data.get("failure")),
-            )
-        found[key] = run
+        found[key] = _with(found.get(key) or _run(item, who), item, who)
     return tuple(found.values())
+
+
+def _with(run: RunDone, item: _Said, who: People) -> RunDone:
+    """*run* as it was after one more event of it."""
+    data = item.data
+    if item.kind in _STEPS:
+        # Of a step that went through a list, its own end tells how many went well; those that did not are told.
+        quiet = "[" in str(data.get("path", "")) and item.kind != "run.step_failed"
+        return run if quiet else replace(run, steps=(*run.steps, _step(item, who)))
+    if item.kind == "run.cancelled":
+        return replace(run, state=run.state or "cancelled")
+    if item.kind == "run.ended":
+        return replace(
+            run,
+            state=_line(who, data.get("state"), 100).replace("_", " ") or "ended",
+            seconds=_number(data.get("seconds")),
+            failure=_words(who, data.get("failure")),
+        )
+    if item.kind == "run.glass_broken":
+        return replace(run, glass=_line(who, data.get("reason"), LINE) or "no reason given")
+    if item.kind == "run.file_made":
+        return replace(run, files=(*run.files, _line(who, data.get("name"), 200)))
+    if item.kind.startswith("approval."):
+        return replace(run, approvals=_answered(run.approvals, item, who))
+    return run
+
+
+def _answered(known: tuple[Answered, ...], item: _Said, who: People) -> tuple[Answered, ...]:
+    """The questions of a run after one more event about them: the last one is the one that is open."""
+    data = item.data
+    if item.kind == "approval.asked":
+        return (*known, Answered(_line(who, data.get("prompt"), LINE), "", "", (), item.at, item.number))
+    if not known:
+        return known
+    last = known[-1]
+    if item.kind == "approval.given":
+        reason = _line(who, data.get("reason"), LINE)
+        told = f"{who.label(item.first.actor)} said yes" + (f": {reason}" if reason else "")
+        return (*known[:-1], replace(last, said=(*last.said, told)))
+    outcome = _line(who, data.get("state"), 100) or "closed"
+    why = _line(who, data.get("why") or item.event.text, LINE)
+    return (*known[:-1], replace(last, outcome=outcome, why=why, at=item.at, number=item.number))
 
 
 def _run(item: _Said, who: People) -> RunDone:
     """A run as its first event shows it; a run of which the start is missing has gaps instead of guesses."""
-    data = item.data
+    data, begins = item.data, item.kind in _BEGINS
     number = _number(data.get("number"))
     runbook = _line(who, data.get("runbook"), 200) or "not recorded"
     return RunDone(
         run=int(number) if number is not None else None,
         runbook=runbook,
-        name=_line(who, data.get("name"), 200) if item.kind == "run.started" else runbook,
-        who=who.label(item.first.actor) if item.kind == "run.started" else "",
+        name=_line(who, data.get("name"), 200) if begins else runbook,
+        who=who.label(item.first.actor) if begins else "",
         dry_run=data.get("dry_run") is True,
         sha256=_line(who, data.get("sha256"), 64),
         params=_pairs(who, data.get("params")),
@@ -681,7 +730,16 @@ def _step(item: _Said, who: People) -> StepDone:
         seconds=_number(data.get("seconds")),
         summary=_line(who, data.get("summary"), LINE),
         number=item.number,
+        phase=_phase(str(data.get("path", ""))),
     )
+
+
+def _phase(path: str) -> str:
+    """Which part of a runbook a step belongs to, where it is not one of the steps themselves."""
+    if ".rollback." in path:
+        return "rollback"
+    found = re.search(r"(?:^|[./])(on_failure|always)\.\d+$", path)
+    return {"on_failure": "after the failure", "always": "at the end"}[found[1]] if found else ""
 
 
 def _notes(said: Sequence[_Said], who: People) -> tuple[Note, ...]:

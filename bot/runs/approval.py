@@ -60,6 +60,13 @@ async def of_step(session: AsyncSession, step_id: str) -> Approval | None:
     return await session.scalar(query.execution_options(populate_existing=True))
 
 
+async def of_run(session: AsyncSession, run_id: str) -> tuple[list[Approval], list[Vote]]:
+    """Everything that a run asked, in order, and all that was answered."""
+    query = sa.select(Approval).where(col(Approval.run_id) == run_id)
+    asked = list(await session.scalars(query.order_by(col(Approval.asked_at), col(Approval.id))))
+    return asked, [vote for one in asked for vote in await votes(session, one.id)]
+
+
 async def votes(session: AsyncSession, approval_id: str) -> list[Vote]:
     """The answers so far, in order."""
     query = sa.select(Vote).where(col(Vote.approval_id) == approval_id)
@@ -159,10 +166,7 @@ async def vote(
     if approval.state == ApprovalState.ASKED and now >= approval.expires_at:
         await close(tx, react, run, approval, ApprovalState.EXPIRED, expiry(approval), now=now)
         return f"Too late: nobody answered within {_given(approval)}, which is a no. Run {run.number} does not go on."
-    if approval.state != ApprovalState.ASKED:
-        raise UserError(f"This question is closed: {approval.told or approval.state}.")
-    if run.state != RunState.WAITING:
-        raise UserError(f"Run {run.number} does not wait for an answer any more; it is {run.state}.")
+    still_asked(approval, run)
     await _may(tx.session, run, approval, by, groups, yes=yes)
     if current != approval.sha256:
         why = "the runbook was changed after the question was asked"
@@ -184,6 +188,14 @@ async def vote(
     tx.session.add(given)
     await tx.session.flush()
     return await _counted(tx, react, run, approval, given, now=now)
+
+
+def still_asked(approval: Approval, run: Run) -> None:
+    """UserError with the reason where an answer would come too late."""
+    if approval.state != ApprovalState.ASKED:
+        raise UserError(f"This question is closed: {approval.told or approval.state}.")
+    if run.state != RunState.WAITING:
+        raise UserError(f"Run {run.number} does not wait for an answer any more; it is {run.state}.")
 
 
 async def _counted(tx: Tx, react: React, run: Run, approval: Approval, given: Vote, *, now: datetime) -> str:
@@ -221,11 +233,19 @@ async def close(
     approval.revision += 1
     tx.session.add(approval)
     await tx.session.flush()
-    about = {"approval": approval.id, "state": state, "digest": approval.digest}
+    about = {"approval": approval.id, "state": state, "digest": approval.digest, "why": why, "prompt": approval.prompt}
     text = f"Run {run.number}: {why}"
     await runs.event(tx, react, run, "approval.closed", text, now=now, actor=actor, data=about, once=approval.id)
     if run.state == RunState.WAITING:
         await runs.go_on(tx, react, run, now=now)
+
+
+async def late(session: AsyncSession, now: datetime) -> bool:
+    """Whether a question has waited too long."""
+    query = sa.select(col(Approval.id)).where(
+        col(Approval.state) == ApprovalState.ASKED, col(Approval.expires_at) <= now
+    )
+    return await session.scalar(query.limit(1)) is not None
 
 
 async def expire(tx: Tx, react: React, *, now: datetime) -> int:

@@ -8,14 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import structlog
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from bot.catalog.targets import Reach
-from bot.incidents.pager import Pager
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.shelf import Shelf
@@ -26,7 +24,7 @@ from bot.runs.journal import OUTPUT, SUMMARY, Lost, Outcome
 from bot.runs.model import RunStep
 from bot.runs.redact import Redactor
 from bot.runs.runbook import Step
-from bot.runs.step import Answer, Cancelled, File, Question, Room, StepContext, StepResult, effect, prepare
+from bot.runs.step import Answer, Cancelled, File, Pages, Question, Room, StepContext, StepResult, effect, prepare
 
 log = structlog.get_logger()
 
@@ -62,7 +60,6 @@ class Attempts:
     reach: Reach = field(default_factory=Reach)
     allow_private: tuple[str, ...] = ()
     folder: Path | None = None
-    pager: Pager | None = None
 
     async def make(
         self,
@@ -74,12 +71,13 @@ class Attempts:
         *,
         room: Room | None,
         say: Callable[[str], None],
+        pages: Pages | None = None,
     ) -> Outcome:
         """One attempt; whatever a plugin does comes out as an outcome with a word."""
-        context = self._whole(self.context(going, scope, step, row), going, scope, step, ports, room, say)
-        module = self.steps[step.type]
+        known = replace(self.context(going, scope, step, row), room=room, pager=pages)
+        context = self._whole(known, going, scope, step, ports, say)
         try:
-            return await self._outcome(going, scope, module, step, row.effect, context)
+            return await self.outcome(going, scope, step, row.effect, context)
         except TimeoutError:
             return no(going, f"took longer than {context.timeout:.0f} s")
         except Cancelled as error:
@@ -105,9 +103,13 @@ class Attempts:
             return step.effect
         module = self.steps[step.type]
         try:
-            return effect(module, prepare(module, step.action, self.context(going, scope, step)))
+            return effect(module, self.filled(step, self.context(going, scope, step)))
         except PermanentError:
             return effect(module)  # the attempt will say what is wrong
+
+    def filled(self, step: Step, context: StepContext) -> BaseModel:
+        """What the step is given: its parameters with their values filled in, and checked."""
+        return prepare(self.steps[step.type], step.action, context)
 
     def context(self, going: Going, scope: Scope, step: Step, row: RunStep | None = None) -> StepContext:
         """What a step may know; not yet what it can do."""
@@ -130,7 +132,6 @@ class Attempts:
             reach=self.reach,
             folder=self.folder,
             scratch=going.scratch,
-            pager=self.pager,
             dry_run=going.run.dry_run,
         )
 
@@ -141,32 +142,31 @@ class Attempts:
         scope: Scope,
         step: Step,
         ports: Ports,
-        room: Room | None,
         say: Callable[[str], None],
     ) -> StepContext:
         async def check() -> Mapping[str, JsonValue]:
             if step.check is None:
                 raise PermanentError("there is no check below this step")
-            return await self._looked(going, scope, step.check, replace(context, check=check))
+            return await self.look(going, scope, step.check, replace(context, check=check))
 
-        return replace(context, say=say, room=room, ask=ports.ask, call=ports.call, check=check)
+        return replace(context, say=say, ask=ports.ask, call=ports.call, check=check)
 
-    async def _looked(self, going: Going, scope: Scope, step: Step, context: StepContext) -> Mapping[str, JsonValue]:
+    async def look(self, going: Going, scope: Scope, step: Step, context: StepContext) -> Mapping[str, JsonValue]:
         """What the step below another one gives, carried out once; it only reads."""
         module = self.steps[step.type]
         most = (step.timeout or LONGEST_STEP).total_seconds()
         context = replace(context, timeout=min(most, context.timeout))
         async with asyncio.timeout(context.timeout + GRACE):
-            result = await module.run(context, prepare(module, step.action, context))
+            result = await module.run(context, self.filled(step, context))
         values = storable({"ok": result.ok, **going.redact.value(dict(result.values))})
         outputs = {key: evaluate(told, {**scope.values, **values}) for key, told in step.outputs.items()}
         return {**values, **storable(going.redact.value(outputs))}
 
-    async def _outcome(
-        self, going: Going, scope: Scope, module: ModuleType, step: Step, kind: str, context: StepContext
-    ) -> Outcome:
+    async def outcome(self, going: Going, scope: Scope, step: Step, kind: str, context: StepContext) -> Outcome:
+        """The plugin called, or in a dry run asked what it would do."""
+        module = self.steps[step.type]
         try:
-            params = prepare(module, step.action, context)
+            params = self.filled(step, context)
         except PermanentError:
             if going.guessing:
                 return Outcome(ok=True, summary=NEEDS, previewed=True)

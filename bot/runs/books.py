@@ -1,4 +1,4 @@
-"""The runbooks of this installation, by name, and which of them may help."""
+"""The runbooks of this installation, by name."""
 
 import contextlib
 import re
@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bot.alerts.model import AlertRow
-from bot.incidents.chat import Offer
 from bot.incidents.model import Incident
 from bot.kit.errors import UserError
 from bot.kit.shelf import Shelf
 from bot.kit.text import nearest
 from bot.runs import params
-from bot.runs.runbook import Problem, Runbook, load_folder, offers
-
-OFFERED = 5
+from bot.runs.runbook import Problem, Runbook, load_folder
 
 
 @dataclass
@@ -63,21 +60,6 @@ class Books:
             f"There is no runbook {name!r}." + (f" Did you mean {near}?" if near else f" There are: {known}")
         )
 
-    def all(self) -> list[Offer]:
-        """Every runbook, by name."""
-        return [_offer(runbook) for _, runbook in sorted(self.runbooks.items())]
-
-    def offers(self, incident: Incident, alerts: Sequence[AlertRow]) -> list[Offer]:
-        """Those that a route names, then those whose matchers fit an alert of the incident, best first."""
-        named = [self.runbooks[name] for name in incident.runbooks if name in self.runbooks]
-        scored = [
-            (max((offers(book, alert.labels, incident.service, alert.severity) for alert in alerts), default=0), book)
-            for book in self.runbooks.values()
-            if book not in named
-        ]
-        fitting = sorted((pair for pair in scored if pair[0]), key=lambda pair: (-pair[0], pair[1].name))
-        return [_offer(book) for book in [*named, *(book for _, book in fitting)]][:OFFERED]
-
 
 def prefill(runbook: Runbook, incident: Incident, alerts: Sequence[AlertRow]) -> dict[str, Any]:
     """The values a form starts with, from the incident's first alert."""
@@ -95,6 +77,7 @@ def alert_values(alerts: Sequence[AlertRow], episode: str | None = None) -> dict
         "title": first.title,
         "severity": first.severity,
         "url": first.url or "",
+        "starts_at": first.starts_at.isoformat(),
     }
 
 
@@ -106,10 +89,6 @@ def incident_values(incident: Incident) -> dict[str, Any]:
         "severity": incident.severity,
         "service": incident.service or "",
     }
-
-
-def _offer(runbook: Runbook) -> Offer:
-    return Offer(runbook.id, runbook.name, runbook.risk)
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int]]:

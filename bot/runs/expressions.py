@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, nodes
+from jinja2.filters import do_default
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -50,6 +51,7 @@ _STRING_METHODS = frozenset(
 _MAPPING_METHODS = frozenset({"items", "keys", "values", "get"})
 _LIST_METHODS = frozenset({"index", "count"})
 _NUMBER_BITS = 256
+_HOLE = re.compile(r"\{\{[-+]?\s*(.*?)\s*[-+]?\}\}", re.DOTALL)
 _NO_CALLS = "only simple methods of texts, lists and mappings can be called; for the rest there are filters"
 
 # What a template may raise on the values it is given; anything else is a fault of ours and must be seen.
@@ -71,6 +73,18 @@ class ExpressionError(PermanentError):
     """An expression that cannot be read or cannot be computed."""
 
 
+class Unknown(StrictUndefined):
+    """A value of which nothing is known, with a word on why. Whoever computes with it gets that word as an error."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(hint=why)
+
+    @property
+    def why(self) -> str:
+        """What the error would say."""
+        return self._undefined_message
+
+
 def render(text: str, context: Mapping[str, Any]) -> str:
     """*text* with every `{{ … }}` filled in."""
     return _watched(lambda: _render(text, context))
@@ -86,6 +100,36 @@ def render_value(value: Any, context: Mapping[str, Any]) -> Any:
     if not _has_text(value):
         return value
     return _watched(lambda: _render_value(value, context))
+
+
+def fill(value: Any, context: Mapping[str, Any]) -> Any:
+    """*value* with every text in it filled in as far as it can be; the rest is marked: ``‹steps.a.stdout›``."""
+    if isinstance(value, Mapping):
+        return {key: fill(item, context) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [fill(item, context) for item in value]
+    if not templated(value):
+        return value
+    try:
+        return render_value(value, context)
+    except ExpressionError:
+        return _HOLE.sub(lambda found: _hole(found, context), value)
+
+
+def _hole(found: re.Match[str], context: Mapping[str, Any]) -> str:
+    try:
+        return render(found[0], context)
+    except ExpressionError:
+        return f"‹{found[1]}›"
+
+
+def render_quoted(text: str, context: Mapping[str, Any], quote: Callable[[str, Any], str]) -> str:
+    """*text* with every `{{ … }}` filled in as *quote* writes it, which is given all that stands before and the value.
+
+    For languages with rules of their own, such as queries: *quote* raises PermanentError on a value that has no place
+    there.
+    """
+    return _watched(lambda: _render_quoted(text, context, quote))
 
 
 def names(source: str, *, expression: bool = False) -> Names:
@@ -149,7 +193,7 @@ def _watched(work: Callable[[], T]) -> T:
         _spent.set([0])
         try:
             future.set_result(work())
-        except ExpressionError as error:
+        except PermanentError as error:
             future.set_exception(error)
         except _FAILURES as error:
             future.set_exception(ExpressionError(_reason(error)))
@@ -180,8 +224,20 @@ def _render(text: str, context: Mapping[str, Any]) -> str:
     return "".join(made)
 
 
+def _render_quoted(text: str, context: Mapping[str, Any], quote: Callable[[str, Any], str]) -> str:
+    made = ""
+    for part in _parts(text):
+        made += part if isinstance(part, str) else quote(made, _value(part, context))
+        if len(made) > OUTPUT_LIMIT:
+            raise ExpressionError(f"the filled-in text is longer than {OUTPUT_LIMIT // 1024} kB")
+    return made
+
+
 def _evaluate(expression: str, context: Mapping[str, Any]) -> Any:
-    template = _expression_template(expression)
+    return _value(_expression_template(expression), context)
+
+
+def _value(template: Template, context: Mapping[str, Any]) -> Any:
     values = template.new_context(dict(context))
     for _ in template.root_render_func(values):
         pass
@@ -213,8 +269,7 @@ def _alone(text: str) -> str | None:
 
 def _plain(value: Any) -> Any:
     """*value* as plain data, counted."""
-    if isinstance(value, Undefined):
-        str(value)  # StrictUndefined says here what is missing
+    _there(value)
     if value is None or isinstance(value, bool | int | float):
         _charge(1)
         return value
@@ -227,6 +282,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(item) for item in _counted(value)]
     raise ExpressionError(f"gives {type(value).__name__}, which is not a plain value")
+
+
+def _there(value: T) -> T:
+    """*value*; where there is none, StrictUndefined says what is missing, which not every operation does by itself."""
+    if isinstance(value, Undefined):
+        str(value)
+    return value
 
 
 def _charge(amount: int) -> None:
@@ -306,7 +368,20 @@ def _text_template(text: str) -> Template:
 
 @functools.lru_cache(maxsize=512)
 def _expression_template(source: str) -> Template:
-    tree = _expression_tree(source)
+    return _assigned(_expression_tree(source))
+
+
+@functools.lru_cache(maxsize=128)
+def _parts(text: str) -> tuple[str | Template, ...]:
+    """*text* taken apart: what is written out, and what is to be filled in."""
+    if not templated(text):
+        return (text,)
+    outputs = [node for output in _text_tree(text).find_all(nodes.Output) for node in output.nodes]
+    return tuple(node.data if isinstance(node, nodes.TemplateData) else _assigned(node) for node in outputs)
+
+
+def _assigned(tree: nodes.Expr) -> Template:
+    """A template that gives the value of *tree* as `result`."""
     body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), tree, lineno=1)]
     return _compiled(nodes.Template(body, lineno=1))
 
@@ -322,6 +397,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        _there(left), _there(right)
         if operator == "+":
             if isinstance(left, str | list | tuple):
                 _charge(len(left) + (len(right) if isinstance(right, str | list | tuple) else 0))
@@ -390,6 +466,8 @@ def _charged(work: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(work)
     def charged(*args: Any, **kwargs: Any) -> Any:
         value = args[1 if hasattr(work, "jinja_pass_arg") else 0]
+        if work is not do_default:
+            _there(value)
         _charge(len(value) if isinstance(value, str | Mapping | list | tuple) else 1)
         return work(*args, **kwargs)
 
@@ -425,7 +503,7 @@ def _split(value: str, by: str | None = None) -> list[str]:
 def _sum(items: Iterable[Any], attribute: str | None = None, start: float = 0) -> float:
     total = start
     for item in _counted(items):
-        number = item if attribute is None else item[attribute]
+        number = _there(item if attribute is None else item[attribute])
         if not isinstance(number, int | float):
             raise ExpressionError(f"sum is for numbers only, not for {type(number).__name__}; map('int') makes them")
         total += number
@@ -441,7 +519,7 @@ def _int(value: Any, default: int = 0) -> int:
 
 
 def _round(value: float, places: int = 0) -> float:
-    return round(value, max(0, min(places, 10)))
+    return round(_there(value), max(0, min(places, 10)))
 
 
 def _percent(value: float, places: int = 1) -> str:

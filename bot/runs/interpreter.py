@@ -25,16 +25,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from bot.catalog.targets import Reach
 from bot.engine import Engine
 from bot.incidents.model import Incident
-from bot.incidents.pager import Pager
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock, duration_text
 from bot.kit.errors import PermanentError
+from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
 from bot.runs import params as values
 from bot.runs import process, scratch
-from bot.runs.attempt import Attempts, Ports, line, no, storable
+from bot.runs.attempt import Attempts, Ports, line, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
@@ -44,7 +44,7 @@ from bot.runs.raising import findings
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
-from bot.runs.step import EXPRESSION, LITERAL, Answer, Question, Room, marks, prepare
+from bot.runs.step import EXPRESSION, LITERAL, Answer, Pages, Question, Room, marks
 
 log = structlog.get_logger()
 
@@ -71,6 +71,10 @@ class Done:
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
+async def _nobody(*_: Any) -> Any:
+    raise PermanentError("a look asks nobody and calls nothing")
+
+
 async def _anybody(run: Run, incident: Incident) -> str | None:
     """Whoever was let to start a run may go on with it."""
     return None
@@ -80,11 +84,13 @@ async def _anybody(run: Run, incident: Incident) -> str | None:
 class Interpreter:
     """The workflow `run`. What it may see of the environment is what a runbook names.
 
-    *home* is where runs have folders of their own. *rooms* gives the place in the chat that a run speaks in, and
-    *may* says why somebody who asked for a run may not go on with it any more.
+    *record* and *attempts* stand in for the database and the world where a runbook is tried out; without a *record*,
+    an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a
+    run speaks in, *pages* whoever can be woken for it, and *may* says why somebody who asked for a run may not go on
+    with it any more.
     """
 
-    engine: Engine
+    engine: Engine | None
     react: React
     steps: Shelf
     clock: Clock
@@ -98,17 +104,20 @@ class Interpreter:
     reach: Reach = field(default_factory=Reach)
     folder: Path | None = None
     home: Path | None = None
-    pager: Pager | None = None
     rooms: Callable[[Run, Incident], Room] | None = None
+    pages: Callable[[Run, Incident], Pages] | None = None
     may: May = _anybody
     record: Record | None = None
     attempts: Attempts | None = None
 
     def __post_init__(self) -> None:
-        self.journal: Record = self.record or Journal(self.engine, self.react, self.clock)
-        self._attempts = self.attempts or Attempts(
-            self.steps, self.clock, self.reach, self.allow_private, self.folder, self.pager
-        )
+        self.journal: Record = self.record or self._journal()
+        self._attempts = self.attempts or Attempts(self.steps, self.clock, self.reach, self.allow_private, self.folder)
+
+    def _journal(self) -> Journal:
+        if self.engine is None:
+            raise TypeError("an interpreter needs an engine, or a record to write into")
+        return Journal(self.engine, self.react, self.clock)
 
     async def run(self, run_id: str, round_: int) -> None:
         """Start or go on with a run; *round_* tells a stale promise from the newest one."""
@@ -130,6 +139,28 @@ class Interpreter:
         finally:
             watch.cancel()
             self.tails.pop(run_id, None)
+
+    async def look(
+        self, runbook: Runbook, incident: Incident, step: Step, *, seconds: float
+    ) -> tuple[Outcome, Mapping[str, Any]]:
+        """Carry out a step that only reads, apart from any run: what came of it, and what its expressions saw."""
+        now = self.clock()
+        run = Run(
+            id=new_id(), incident_id=incident.id, number=0, runbook=runbook.id, sha256=runbook.sha256, definition={},
+            requested_by="bot", concurrency_key="", state=RunState.RUNNING, requested_at=now,
+        )  # fmt: skip
+        going = Going(
+            run, incident, runbook, {}, {}, Redactor([]), now + timedelta(seconds=seconds),
+            {"run": {"id": run.id, "number": 0, "dry_run": False, "requested_by": "bot"}},
+        )  # fmt: skip
+        scope = await self._scope(going, runbook.model_copy(update={"params": {}, "secrets": []}), {})
+        row = RunStep(
+            id=new_id(), run_id=run.id, path="look", position=0, attempt=1, step=step.key, name=step.heading,
+            type=step.type, effect="read", state=StepState.RUNNING, started_at=now,
+        )  # fmt: skip
+        ports = Ports(_nobody, _nobody)
+        outcome = await self._attempts.make(going, scope, step, row, ports, room=None, say=lambda _: None)
+        return outcome, scope.values
 
     # -- the run ------------------------------------------------------------------------------------------------
 
@@ -169,12 +200,12 @@ class Interpreter:
         known = {
             **going.base,
             "params": given,
-            "vars": runbook.vars,
             "env": {name: self.environment.get(name, "") for name in runbook.env},
             "runbook": about,
             "failure": NOTHING_FAILED,
             "steps": {},
         }
+        known["vars"] = render_value(runbook.vars, known)
         return Scope(runbook, known, secrets, hidden, prefix, depth)
 
     async def _secret(self, name: str) -> str:
@@ -348,6 +379,11 @@ class Interpreter:
         before = going.attempts.get(path, [])
         acting = self._stand_in(going, step)
         kind = self._attempts.effect(going, scope, acting)
+        if not previews(going, acting, kind) and self._undecided(going, scope, step):
+            seen = interrupted or await self.journal.started(going.run, acting, going.place(path), 1, name, kind)
+            told = "cannot be previewed: whether it is needed depends on a skipped step"
+            await self.journal.finished(seen, Outcome(ok=True, summary=told), StepState.PREVIEWED)
+            return Done(StepState.PREVIEWED, name)
         tries = step.retry or (self.read_tries if kind == "read" else ONCE)
         attempt = (before[-1].attempt if before else 0) + (interrupted is None)
         enough = tried_since(before) + tries.attempts
@@ -400,8 +436,10 @@ class Interpreter:
             return await self._call(going, scope, name, given, path)
 
         room = None if self.rooms is None else self.rooms(going.run, going.incident)
+        pages = None if self.pages is None else self.pages(going.run, going.incident)
         say = lambda told: self._say(going.run.id, told)  # noqa: E731 - two words
-        return await self._attempts.make(going, scope, step, row, Ports(ask, call), room=room, say=say)
+        ports = Ports(ask, call)
+        return await self._attempts.make(going, scope, step, row, ports, room=room, say=say, pages=pages)
 
     async def _interrupted(self, going: Going, row: RunStep) -> None:
         """A write was interrupted. What is left of it here is ended, for nobody watches its time any more."""
@@ -433,7 +471,8 @@ class Interpreter:
             row = last or await self.journal.started(going.run, step, going.place(path), 1, name, "read")
             await self.journal.finished(row, outcome, StepState.PREVIEWED)
             return Done(StepState.PREVIEWED, name)
-        row = last or await self.journal.started(going.run, step, going.place(path), 1, name, "read")
+        place = replace(going.place(path), items=len(items))
+        row = last or await self.journal.started(going.run, step, place, 1, name, "read")
         dones = await self._side_by_side(going, scope, step, path, items)
         failed = [done for done in dones if done.failed]
         counted = {
@@ -604,7 +643,7 @@ class Interpreter:
         """Go through what a runbook did that was called before a restart, to know what of it to take back."""
         replaying, going.replaying = going.replaying, True
         try:
-            params = prepare(self.steps[step.type], step.action, self._attempts.context(going, scope, step, row))
+            params = self._attempts.filled(step, self._attempts.context(going, scope, step, row))
             book = going.books[str(params.model_dump()["use"])]
             checked = values.check(book, params.model_dump()["params"])
             inner = await self._scope(going, book, checked, prefix=f"{path}/", depth=scope.depth + 1)
@@ -657,6 +696,16 @@ class Interpreter:
             log.warning("run.retry_when", error=going.redact.text(str(error)))
             return False
 
+    def _undecided(self, going: Going, scope: Scope, step: Step) -> bool:
+        """Whether a dry run cannot know if the step is needed."""
+        if not going.guessing or step.when is None:
+            return False
+        try:
+            evaluate(step.when, scope.values)
+        except PermanentError:
+            return True
+        return False
+
     def _needless(self, going: Going, scope: Scope, step: Step, name: str) -> str | None:
         """Why a step is skipped, or None."""
         if step.when is None:
@@ -672,7 +721,7 @@ class Interpreter:
         try:
             return clip(one_line(going.redact.text(render(step.title, scope.values))), 150)
         except PermanentError:
-            return clip(one_line(step.title), 150)
+            return clip(one_line(step.heading), 150)
 
     async def _pause(self, going: Going, tries: Retry, failures: int, after: float) -> None:
         wait = tries.delay.total_seconds()

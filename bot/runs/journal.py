@@ -90,11 +90,12 @@ class Opened:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a run a step stands: its path, its place in the order, and the phase."""
+    """Where in a run a step stands: its path, its place in the order, and the phase; of a foreach, how many *items*."""
 
     path: str
     position: int
     phase: str
+    items: int | None = None
 
 
 class Record(Protocol):
@@ -379,6 +380,7 @@ class Journal:
             type=step.type,
             effect=effect,
             state=state,
+            result={} if place.items is None else {"items": place.items},
             started_at=self.clock(),
         )
 

@@ -1,17 +1,16 @@
 """A program started for a runbook: no shell, no way to fill the memory, and nothing of it left when it is over.
 
-Limits are set with prlimit right after the start. Between fork and exec (`preexec_fn`) Python code may deadlock in
-a process that has threads, as the bot has, and a shell wrapped around the program would be a shell. The first
-moments are therefore without limits; they guard against accidents, and the watch over the whole tree does the rest.
-The number of processes is not limited: Linux counts those of the user, and the bot itself is one of them.
+Each runs under a warden of its own (`bot/runs/warden.py`), which sets its limits and ends all that it starts. What
+the bot does here is to read, to watch the time, and to end what even a warden left, or left behind by dying.
 """
 
 import asyncio
+import ctypes
 import os
 import re
-import resource
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from codecs import getincrementaldecoder
@@ -23,7 +22,9 @@ from typing import NamedTuple
 import structlog
 
 from bot.kit.errors import PermanentError
+from bot.runs import warden
 from bot.runs.redact import Redactor
+from bot.runs.warden import GRACE
 
 log = structlog.get_logger()
 
@@ -32,18 +33,15 @@ HEAD = 16 * 1024
 TAIL = 48 * 1024
 LIVE = 1024 * 1024  # what is shown line by line while it comes; of a flood only the end is kept
 MARK = "RUNBOOK_RUN"
-GRACE = 2.0
-NICE = 10
-_LIMITS = (
-    (resource.RLIMIT_CORE, 0),
-    (resource.RLIMIT_NOFILE, 1024),
-    (resource.RLIMIT_FSIZE, 4 * 1024**3),
-)
+_DUMPABLE = 4
+WARDEN_SECONDS = 5.0  # how much later than the bot the warden watches the time
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended. Its output is redacted; *survivors* are processes that even SIGKILL did not end."""
+    """How a program ended. Its output is redacted; *survivors* are processes that even SIGKILL did not end; *crowded*
+    means that it was ended for having too many processes.
+    """
 
     exit_code: int | None
     timed_out: bool
@@ -53,6 +51,7 @@ class Outcome:
     dropped: int
     seconds: float
     survivors: tuple[int, ...] = ()
+    crowded: bool = False
 
 
 def find(program: str) -> str:
@@ -64,6 +63,11 @@ def find(program: str) -> str:
         where = "does not exist or is not executable" if "/" in program else f"is not installed (looked in {PATH})"
         raise PermanentError(f"the program {program!r} {where}")
     return found
+
+
+def conceal() -> None:
+    """Keep the bot's memory, and the environment it was started with, from programs of the same user."""
+    ctypes.CDLL(None).prctl(_DUMPABLE, 0, 0, 0, 0)
 
 
 async def run(
@@ -85,8 +89,8 @@ async def run(
     the bot, is ended first. *keep* is how many bytes of each output are kept; of more, the first quarter and the
     last three.
     """
-    if any("\0" in part for part in argv):
-        raise PermanentError("an argument holds a NUL")
+    if any("\0" in part for part in (*argv, *(env or {}), *(env or {}).values())):
+        raise PermanentError("an argument or a variable holds a NUL")
     if not await asyncio.to_thread(os.path.exists, "/proc/self/stat"):
         raise PermanentError("programs can be run on Linux only: nothing else lets us end all that they started")
     program = find(argv[0])
@@ -99,68 +103,123 @@ async def run(
     started = time.monotonic()
     out, err = _Output(redact, say, keep), _Output(redact, say, keep)
     loop = asyncio.get_running_loop()
-    opened: list[int] = []
+    opened: list[int] = []  # what the program gets; ours until it has started
+    closing: list[int] = []
     try:
         # Pipes of our own: those of asyncio make wait() hang on a grandchild that keeps one open.
         out_fd = await _pipe(loop, out, opened)
         err_fd = await _pipe(loop, err, opened)
         source = asyncio.subprocess.DEVNULL if stdin is None else await asyncio.to_thread(_file, stdin, opened)
+        report, told = os.pipe()
+        closing.append(report)
+        opened.append(told)
         try:
             process = await asyncio.create_subprocess_exec(
-                program,
-                *argv[1:],
+                sys.executable,
+                *("-I", "-S", "-X", "utf8", warden.__file__),
+                *(str(told), str(seconds + WARDEN_SECONDS), program, *argv[1:]),
                 stdin=source,
                 stdout=out_fd,
                 stderr=err_fd,
                 cwd=cwd or home,
                 env=_environment(home, env or {}, mark),
                 start_new_session=True,
+                pass_fds=(told,),
             )
         except OSError as error:
             raise PermanentError(f"the program {argv[0]!r} could not be started: {error.strerror}") from None
+        except UnicodeEncodeError:
+            raise PermanentError("an argument or a variable holds what is no text") from None
         for fd in opened:
             os.close(fd)
         opened.clear()
-        _limit(process.pid, seconds)
         timed_out = stopped = False
-        survivors: tuple[int, ...] = ()
         try:
-            pause = 0.002
-            while process.returncode is None:
-                if (stopped := cancelled.is_set()) or (timed_out := time.monotonic() - started > seconds):
-                    break
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, 0.05)
+            if not await _over(report, cancelled, seconds - (time.monotonic() - started)):
+                stopped, timed_out = cancelled.is_set(), not cancelled.is_set()
         finally:
-            # Also after a good end: what the program left behind in the background ends with it.
-            survivors = await stop(mark, process.pid)
+            end = await _ended(process, report, mark)
+        if end.failed is not None:
+            raise PermanentError(f"the program {argv[0]!r} could not be started: {end.failed}")
         for _ in range(100):
-            if process.returncode is not None and out.ended.is_set() and err.ended.is_set():
+            if out.ended.is_set() and err.ended.is_set():
                 break
             await asyncio.sleep(0.01)
     finally:
-        for fd in opened:
+        for fd in (*opened, *closing):
             os.close(fd)
         out.close()
         err.close()
         await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
     return Outcome(
-        exit_code=None if timed_out or stopped else process.returncode,
+        exit_code=None if timed_out or stopped else end.code,
         timed_out=timed_out,
         cancelled=stopped,
         stdout=out.text(),
         stderr=err.text(),
         dropped=out.dropped + err.dropped,
         seconds=time.monotonic() - started,
-        survivors=survivors,
+        survivors=end.left,
+        crowded=end.crowded,
+    )
+
+
+async def _over(report: int, cancelled: asyncio.Event, seconds: float) -> bool:
+    """Wait for *seconds* at most, or until *cancelled* is set; whether the program was over before that."""
+    loop = asyncio.get_running_loop()
+    reported = asyncio.Event()
+    loop.add_reader(report, reported.set)  # also when the warden dies
+    waiting = {asyncio.ensure_future(reported.wait()), asyncio.ensure_future(cancelled.wait())}
+    try:
+        await asyncio.wait(waiting, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        return reported.is_set()
+    finally:
+        loop.remove_reader(report)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@dataclass(frozen=True)
+class _End:
+    """What a warden reports. *left* is what nothing could end."""
+
+    code: int | None = None
+    failed: str | None = None
+    crowded: bool = False
+    left: tuple[int, ...] = ()
+
+
+async def _ended(process: asyncio.subprocess.Process, report: int, mark: str) -> _End:
+    """See that nothing is left; then what the warden reports, or, where it was killed, what we know without it."""
+    # Signals by hand: Popen's would take the exit status away from asyncio.
+    try:
+        if process.returncode is None:
+            _signal(process.pid, signal.SIGTERM)
+        async with asyncio.timeout(2 * GRACE + 3):
+            await process.wait()
+    except TimeoutError:
+        _signal(process.pid, signal.SIGKILL)
+    os.set_blocking(report, False)
+    try:
+        text = os.read(report, 65536).decode()
+    except BlockingIOError:
+        text = ""
+    told = {word: rest for word, _, rest in (line.partition(" ") for line in text.splitlines())}
+    return _End(
+        code=int(told["code"]) if "code" in told else process.returncode,
+        failed=told.get("failed"),
+        crowded="crowd" in told,
+        left=tuple(map(int, told["left"].split())) if "left" in told else await stop(mark, process.pid),
     )
 
 
 async def stop(mark: str, leader: int | None = None) -> tuple[int, ...]:
     """End everything that runs under *mark*: SIGTERM, two seconds, SIGKILL. Returns what is still there after that.
 
-    Found by the mark in its environment, by the session and by the parents, so that `setsid` and a double fork do
-    not get away. What does all of that and also clears its environment does.
+    For what lost its warden, say in a crash of the bot. Found by the mark in its environment, by the session and by
+    the parents, so that `setsid` and a double fork do not get away. What does all of that and also clears its
+    environment does.
     """
     known: dict[int, int] = {}
     began = time.monotonic()
@@ -192,7 +251,7 @@ def _members(mark: str, leader: int | None, known: Mapping[int, int]) -> dict[in
         for pid, stat in living.items()
         if (leader is not None and stat.session == leader) or known.get(pid) == stat.started or entry in _environ(pid)
     }
-    while more := {pid for pid, stat in living.items() if stat.parent in found} - found:
+    while more := {pid for pid, stat in living.items() if stat.parent in found or stat.session in found} - found:
         found |= more
     return {pid: living[pid].started for pid in found}
 
@@ -232,21 +291,6 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except OSError:
         return  # gone meanwhile, or not ours to end: then it is reported as a survivor
-
-
-def _limit(pid: int, timeout: float) -> None:
-    seconds = int(timeout) + 5
-    for what, amount in (*_LIMITS, (resource.RLIMIT_CPU, seconds)):
-        try:
-            hard = resource.prlimit(pid, what)[1]
-            allowed = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-            resource.prlimit(pid, what, (allowed, allowed))
-        except OSError:
-            return  # already over
-    try:
-        os.setpriority(os.PRIO_PROCESS, pid, NICE)
-    except OSError:
-        return
 
 
 def _environment(home: str, extra: Mapping[str, str], mark: str) -> dict[str, str]:

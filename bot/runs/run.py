@@ -1,5 +1,6 @@
 """What may happen to a run: started, cancelled, answered; each leaves its line on the timeline."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bot.incidents.timeline import React
 from bot.kit.errors import PermanentError, UserError
 from bot.kit.text import clean
 from bot.runs import access, audit, params
-from bot.runs.expressions import render
+from bot.runs.expressions import render, render_value
 from bot.runs.model import (
     ENDED,
     PAUSED,
@@ -25,10 +26,12 @@ from bot.runs.model import (
     ApprovalState,
     Phase,
     Run,
+    RunFile,
     RunState,
     RunStep,
     StepState,
     Trigger,
+    Vote,
 )
 from bot.runs.runbook import Runbook
 
@@ -40,7 +43,8 @@ BEGUN = (StepState.SUCCEEDED, StepState.FAILED, StepState.FAILED_IGNORED, StepSt
 @dataclass(frozen=True)
 class Shown:
     """What a run's message shows: the run, its steps so far (the newest attempt at each, in the order in which they
-    were begun), the last lines of what is running, and whether a cancelled run could be rolled back.
+    were begun), the last lines of what is running, whether there is something that could be rolled back, how many
+    files it made, and who had a part in it by an answer.
     """
 
     run: Run
@@ -49,6 +53,8 @@ class Shown:
     steps: Sequence[RunStep]
     tail: Sequence[str] = ()
     revertible: bool = False
+    files: int = 0
+    people: Sequence[str] = ()
 
     @property
     def asking(self) -> RunStep | None:
@@ -378,13 +384,17 @@ def definition(run: Run) -> Runbook:
 async def shown(session: AsyncSession, run_id: str, tail: Sequence[str] = ()) -> Shown:
     """What the message of a run shows now."""
     run = await find(session, run_id)
+    files = sa.select(sa.func.count()).select_from(RunFile)
+    voters = sa.select(col(Vote.person)).join(Approval, col(Approval.id) == col(Vote.approval_id)).distinct()
     return Shown(
         run=run,
         incident=await lifecycle.find(session, run.incident_id),
         runbook=definition(run),
         steps=list({row.path: row for row in await attempts(session, run_id)}.values()),
         tail=tail,
-        revertible=run.state == RunState.CANCELLED and await revertible(session, run),
+        revertible=run.state in (RunState.CANCELLED, RunState.ASKING) and await revertible(session, run),
+        files=int(await session.scalar(files.where(col(RunFile.run_id) == run_id)) or 0),
+        people=list(await session.scalars(voters.where(col(Approval.run_id) == run_id))),
     )
 
 
@@ -403,8 +413,12 @@ async def attempts(session: AsyncSession, run_id: str) -> list[RunStep]:
 def concurrency_key(runbook: Runbook, checked: Mapping[str, Any]) -> str:
     """What a run with these values touches."""
     about = {"id": runbook.id, "name": runbook.name}
-    known = {"params": checked, "runbook": about, "vars": runbook.vars}
-    return clean(render(runbook.concurrency.key, known))[:200]
+    known: dict[str, Any] = {"params": checked, "runbook": about}
+    made = dict(runbook.vars)
+    for name, value in runbook.vars.items():
+        with contextlib.suppress(PermanentError):  # it needs what only a run that has begun knows
+            made[name] = render_value(value, known)
+    return clean(render(runbook.concurrency.key, {**known, "vars": made}))[:200]
 
 
 async def _key_lock(session: AsyncSession, key: str) -> None:

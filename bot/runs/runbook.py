@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -22,6 +22,7 @@ from bot.kit.text import nearest
 from bot.runs import cron
 from bot.runs import params as values
 from bot.runs.expressions import ExpressionError, Names, names, templated
+from bot.runs.model import ENDED
 from bot.runs.params import Param
 from bot.runs.step import EXPRESSION, LITERAL, PROSE, SECRETS, Duration, Effect, Mark, marks, message
 
@@ -38,10 +39,13 @@ DEEPEST = 3  # how deep runbooks may call each other
 # What must never reach a runbook: the bot's own keys.
 DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RUNBOOK_*", "LD_*", "DYLD_*")
 
+# What a step is given by the loader; no file may say it.
+GIVEN = ("key", "type", "action", "check")
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}$")]
 Count = Annotated[int, Field(strict=True)]
+Tries = Annotated[int, Field(ge=1, le=20)]
 Path_ = tuple[str | int, ...]
 # Earlier steps and the names of their results, where they are known.
 Known = dict[str, frozenset[str] | None]
@@ -72,27 +76,29 @@ class Offer(_Part):
 class Access(_Part):
     """Who may run it and who may approve."""
 
-    run: list[str] = ["@responders"]
-    approve: list[str] | None = None
-    channels: Literal["incident", "any"] = "incident"
+    run: list[str] = Field(default=["@responders"], description="who may start it: @responders, @commander, @team, ids")
+    approve: list[str] | None = Field(default=None, description="who may answer its approvals")
+    channels: Literal["incident", "any"] = Field(default="incident", description="where it may be started")
 
 
 class Concurrency(_Part):
     """What must not run twice at the same time."""
 
-    key: str = "{{ runbook.id }}"
-    limit: Annotated[Count, Field(ge=1)] = 1
-    on_conflict: Literal["reject", "queue", "cancel_running"] = "reject"
+    key: str = Field(default="{{ runbook.id }}", description="runs with the same key exclude each other")
+    limit: Annotated[Count, Field(ge=1)] = Field(default=1, description="how many with the same key may be at work")
+    on_conflict: Literal["reject", "queue", "cancel_running"] = Field(
+        default="reject", description="what becomes of one too many: refused, held until it is its turn, or let in"
+    )
 
 
 class Retry(_Part):
     """How often a step is tried in all, and how long to wait in between."""
 
-    attempts: Annotated[Count, Field(ge=1, le=20)] = 3
-    delay: Duration = timedelta(seconds=2)
-    backoff: Literal["constant", "exponential"] = "exponential"
-    max_delay: Duration = timedelta(minutes=1)
-    jitter: StrictBool = True
+    attempts: Annotated[Count, Field(ge=1, le=20)] = Field(default=3, description="attempts in all")
+    delay: Duration = Field(default=timedelta(seconds=2), description="wait before the second attempt")
+    backoff: Literal["constant", "exponential"] = Field(default="exponential", description="how the waits grow")
+    max_delay: Duration = Field(default=timedelta(minutes=1), description="longest wait between two attempts")
+    jitter: StrictBool = Field(default=True, description="wait a little less by chance, so that not all come at once")
     when: str | None = Field(default=None, description="try again only while true; sees error, status, exit_code")
 
 
@@ -107,22 +113,28 @@ class Step(_Part):
     type: str = Field(description="the one action key it has in the file")
     action: dict[str, Any] = Field(description="what stands under that key, not filled in yet")
 
-    id: Name | None = None
-    name: str | None = None
-    when: str | None = None
-    effect: Effect | None = None
-    foreach: str | None = None
-    parallel: Annotated[Count, Field(ge=1, le=20)] = 1
-    stop_on_error: StrictBool = True
-    timeout: Duration | None = None
-    retry: Annotated[Retry | None, BeforeValidator(_retry)] = None
-    continue_on_error: StrictBool = False
-    outputs: dict[Name, str] = {}
-    attach: StrictBool = False
-    show: Literal["auto", "output", "quiet"] = "auto"
-    on_failure: "list[Step] | None" = None
-    rollback: "list[Step] | None" = None
-    dry_run: "Literal['run', 'skip'] | Step | None" = None
+    id: Name | None = Field(default=None, description="later steps see steps.ID.…; tests name it by this")
+    name: str | None = Field(default=None, description="for people; may hold {{ … }}")
+    when: str | None = Field(default=None, description="expression: the step is skipped unless it is true")
+    effect: Effect | None = Field(default=None, description="what it does to the world; else from its type")
+    foreach: str | None = Field(
+        default=None, description="expression: a list; the step once for each, as item and index"
+    )
+    parallel: Annotated[Count, Field(ge=1, le=20)] = Field(default=1, description="how many of foreach side by side")
+    stop_on_error: StrictBool = Field(default=True, description="begin no more of foreach after one that failed")
+    timeout: Duration | None = Field(default=None, description="longest time of one attempt")
+    retry: Annotated[Retry | None, BeforeValidator(_retry, json_schema_input_type=Tries | Retry | None)] = Field(
+        default=None, description="how often to try in all, and how long to wait in between"
+    )
+    continue_on_error: StrictBool = Field(default=False, description="go on although it failed")
+    outputs: dict[Name, str] = Field(default={}, description="names for expressions on what the step gives")
+    attach: StrictBool = Field(default=False, description="share its whole output as a file")
+    show: Literal["auto", "output", "quiet"] = Field(default="auto", description="how much of it people are shown")
+    on_failure: "list[Step] | None" = Field(default=None, description="steps to carry out when it has failed")
+    rollback: "list[Step] | None" = Field(default=None, description="steps that take it back when the run fails")
+    dry_run: "Literal['run', 'skip'] | Step | None" = Field(
+        default=None, description="in a dry run: run it although, never run it, or another step that only reads"
+    )
     check: "Step | None" = Field(default=None, description="the step below this one that it looks with; by the loader")
 
     @property
@@ -181,29 +193,55 @@ class Raise(_Part):
     )
 
 
+class People(_Part):
+    """What the people say who are asked by an approval, in a test. Left alone, they say yes."""
+
+    approved: StrictBool = Field(default=True, description="false: they say no")
+    by: str | list[str] = Field(default=[], description="who says it")
+    reason: str = ""
+    inputs: dict[str, Any] = Field(default={}, description="what the answer fills in")
+    expired: StrictBool = Field(default=False, description="true: nobody says anything in time")
+    fail: str | None = Field(default=None, description="they say no, for this reason")
+
+
 class Expectation(_Part):
     """What a test says about a run that was played with mocks."""
 
-    state: str | None = Field(default=None, description="state of the run at its end")
+    state: str | None = Field(
+        default=None, description="state of the run at its end", json_schema_extra={"enum": list(ENDED)}
+    )
     ran: list[str] | None = Field(default=None, description="ids of the steps that ran, in order")
     skipped: list[str] | None = Field(default=None, description="ids of the steps that were not needed")
     rolled_back: list[str] | None = Field(default=None, description="ids of the steps taken back, in order")
     failed: str | None = Field(default=None, description="the step at which it failed")
     message: str | None = Field(default=None, description="a part of the message it failed with")
     outputs: dict[str, Any] | None = Field(default=None, description="outputs of the run")
+    raised: list[str] | None = Field(default=None, description="titles of the alerts that fire by it, in order")
+
+
+class Alert(_Part):
+    """The alert that a test begins with."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    title: str = ""
+    severity: str = ""
+    url: str = ""
 
 
 class Trial(_Part):
     """One run of the runbook with mocks in the place of the world."""
 
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict, description="values of the parameters")
-    alert: dict[str, Any] = Field(default_factory=dict, description="the alert: labels, annotations")
-    dry_run: StrictBool = False
-    mock: dict[str, Any] = Field(
-        default_factory=dict, description="by step id: a result, {fail: why}, or a list of both"
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="what it shows")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="values of the parameters, on top of what the alert fills in"
     )
-    expect: Expectation
+    alert: Alert | None = Field(default=None, description="the alert: labels, annotations, title, severity, url")
+    dry_run: StrictBool = Field(default=False, description="as a dry run")
+    mock: dict[str, Any] = Field(
+        default_factory=dict, description="by step id: a result, {fail: why}, or a list of both, one an attempt"
+    )
+    expect: Expectation = Field(description="what must come of it")
 
 
 class Runbook(_Part):
@@ -211,30 +249,34 @@ class Runbook(_Part):
 
     sha256: str = Field(description="of the file's text; given by the loader")
 
-    version: Annotated[Count, Field(ge=1, le=1)]
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,59}$")]
-    name: Annotated[str, Field(min_length=1, max_length=75)]
-    description: str = ""
-    owner: str
-    risk: Literal["low", "medium", "high"] = "medium"
-    tags: list[str] = []
-    docs: str | None = None
-    enabled: StrictBool = True
-    offer: list[Offer] = []
-    schedule: Annotated[Schedule | None, BeforeValidator(_schedule)] = None
-    params: dict[Name, Parameter] = {}
-    access: Access = Access()
-    concurrency: Concurrency = Concurrency()
-    timeout: Duration = timedelta(minutes=15)
-    secrets: list[Variable] = []
-    env: list[Variable] = []
-    vars: dict[Name, Any] = {}
-    steps: Annotated[list[Step], Field(min_length=1, max_length=100)]
-    on_failure: list[Step] = []
-    always: list[Step] = []
-    outputs: dict[Name, str] = {}
-    raises: list[Raise] = []
-    tests: list[Trial] = []
+    version: Annotated[Count, Field(ge=1, le=1)] = Field(description="of this format: 1")
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,59}$")] = Field(description="the file's name")
+    name: Annotated[str, Field(min_length=1, max_length=75)] = Field(description="on the button")
+    description: str = Field(default="", description="in the form: what it does and when to use it")
+    owner: str = Field(description="the team that answers for it")
+    risk: Literal["low", "medium", "high"] = Field(default="medium", description="the colour of the button, and more")
+    tags: list[str] = Field(default=[], description="words to find it by")
+    docs: str | None = Field(default=None, description="address of a page with more about it")
+    enabled: StrictBool = Field(default=True, description="false: read and checked, but not used")
+    offer: list[Offer] = Field(default=[], description="on which alerts it is offered, or starts by itself")
+    schedule: Annotated[Schedule | None, BeforeValidator(_schedule, json_schema_input_type=str | Schedule | None)] = (
+        Field(default=None, description="when it runs by the clock: five fields of cron, or more than that")
+    )
+    params: dict[Name, Parameter] = Field(default={}, description="what its form asks for")
+    access: Access = Field(default=Access(), description="who may run it and who may approve")
+    concurrency: Concurrency = Field(default=Concurrency(), description="what must not run twice at the same time")
+    timeout: Duration = Field(
+        default=timedelta(minutes=15), description="longest time of a run, without waiting for people"
+    )
+    secrets: list[Variable] = Field(default=[], description="secrets it uses, by name; never the secrets themselves")
+    env: list[Variable] = Field(default=[], description="environment variables of the bot that it may see")
+    vars: dict[Name, Any] = Field(default={}, description="constants, which may be made of parameters")
+    steps: Annotated[list[Step], Field(min_length=1, max_length=100)] = Field(description="what is done, in order")
+    on_failure: list[Step] = Field(default=[], description="steps for when the run has failed, after the rollback")
+    always: list[Step] = Field(default=[], description="steps that are carried out at the end in any case")
+    outputs: dict[Name, str] = Field(default={}, description="expressions that are shown with the result")
+    raises: list[Raise] = Field(default=[], description="alerts that a run raises, or takes back, when it has ended")
+    tests: list[Trial] = Field(default=[], description="runs with mocks, for `tocsin runbooks test`")
 
     def as_json(self) -> dict[str, Any]:
         """Plain data from which `from_json` makes the same runbook; a run keeps this."""
@@ -258,6 +300,21 @@ class Problem:
         return f"{self.file}:{self.line}: {self.message}"
 
 
+@dataclass(frozen=True)
+class Written:
+    """A runbook, and where each part of it stands in its file. *calls* are the places at which it uses what a runbook
+    that it calls gives: the place, the step's id, and the name.
+    """
+
+    runbook: Runbook
+    document: yaml.Document
+    calls: Sequence[tuple[Path_, str, str]] = ()
+
+    def problem(self, path: Path_, told: str) -> Problem:
+        """Something that is wrong at *path*."""
+        return Problem(self.document.name, self.document.line(path), told)
+
+
 class LintError(UserError):
     """Everything that is wrong with a runbook."""
 
@@ -268,6 +325,11 @@ class LintError(UserError):
 
 def load(text: str, name: str, steps: Shelf) -> Runbook:
     """The runbook in *text*, a file called *name*; a LintError with all that is wrong otherwise."""
+    return read(text, name, steps).runbook
+
+
+def read(text: str, name: str, steps: Shelf) -> Written:
+    """The same, with the lines of its parts."""
     try:
         document = yaml.load(text, name)
     except yaml.YamlError as error:
@@ -276,28 +338,83 @@ def load(text: str, name: str, steps: Shelf) -> Runbook:
     runbook = reading.read(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
     if runbook is None or reading.problems:
         raise LintError(reading.problems)
-    return runbook
+    return Written(runbook, document, reading.called)
 
 
 def load_folder(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
     """The good runbooks of a folder, by id, and what is wrong with the others."""
-    good: dict[str, Runbook] = {}
+    good, problems = read_folder(path, steps)
+    return [one.runbook for one in good.values()], problems
+
+
+def read_folder(path: Path, steps: Shelf) -> tuple[dict[str, Written], list[Problem]]:
+    """The same, by id and with the lines of their parts."""
+    good: dict[str, Written] = {}
     problems: list[Problem] = []
     files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml")) if path.is_dir() else []
     for file in files:
         try:
-            runbook = _load_file(file, steps)
+            found = read_file(file, steps)
         except LintError as error:
             problems += error.problems
             continue
-        if runbook.id in good:
-            problems.append(Problem(file.name, 1, f"there is another runbook with the id {runbook.id!r}"))
-        good.setdefault(runbook.id, runbook)
-    for runbook in list(good.values()):
-        if told := unusable(runbook, good):
-            problems.append(Problem(f"{runbook.id}.yaml", 1, told))
-            del good[runbook.id]
-    return list(good.values()), problems
+        if found.runbook.id in good:
+            problems.append(found.problem(("id",), f"there is another runbook with the id {found.runbook.id!r}"))
+        good.setdefault(found.runbook.id, found)
+    for found in list(good.values()):
+        if wrong := between(found, {name: one.runbook for name, one in good.items()}):
+            problems += wrong
+            del good[found.runbook.id]
+    return good, problems
+
+
+def between(found: Written, there: Mapping[str, Runbook]) -> list[Problem]:
+    """What is wrong with a runbook because of those that it calls."""
+    book = found.runbook
+    calling = [(i, step, str(step.action.get("use"))) for i, step in enumerate(book.steps) if step.type == "runbook"]
+    for i, step, _ in calling:
+        if told := unusable(book.model_copy(update={"steps": [step]}), there):
+            return [found.problem(("steps", i, "runbook", "use"), told)]
+    if told := unusable(book, there):
+        return [found.problem((), told)]
+    if told := _too_much(book, there):
+        return [found.problem(("offer",), told)]
+    problems = [
+        problem for i, step, name in calling for problem in _called_with(found, ("steps", i), step, there[name])
+    ]
+    called = {step.id: there[name] for _, step, name in calling if step.id}
+    for path, step_id, output in found.calls:
+        other = called.get(step_id)
+        if other is not None and output not in (*other.outputs, "ok", "state"):
+            listed = ", ".join(sorted(other.outputs)) or "none"
+            told = f"the runbook {other.id} gives no {output}{_meant(output, other.outputs)}; its outputs: {listed}"
+            problems.append(found.problem(path, told))
+    for i, trial in enumerate(book.tests):
+        for name in trial.mock:
+            head, slash, rest = name.partition("/")
+            if slash and "/" not in rest and head in called and rest not in (known := steps_by_id(called[head])):
+                told = f"mock: the runbook {called[head].id} has no step {rest!r}{_meant(rest, known)}"
+                problems.append(found.problem(("tests", i, "mock", name), told))
+    return problems
+
+
+def _called_with(found: Written, path: Path_, step: Step, other: Runbook) -> Iterator[Problem]:
+    """What is wrong with the parameters that *other* is called with, as far as they are written out."""
+    given = step.action.get("params") or {}
+    if not other.enabled:
+        yield found.problem((*path, "runbook", "use"), f"the runbook {other.id} is switched off (enabled: false)")
+    try:
+        values.check(other, given)
+    except values.ParamErrors as error:
+        for name, told in error.errors.items():
+            if not templated(given.get(name)):
+                place = (*path, "runbook", "params", name)
+                yield found.problem(
+                    place,
+                    f"the runbook {other.id} is called with {name}, which {told}"
+                    if name in given
+                    else f"the runbook {other.id} needs the parameter {name}",
+                )
 
 
 def unusable(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
@@ -319,7 +436,7 @@ def unusable(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
                 return told
         return None
 
-    return look(runbook, (runbook.id,)) or _too_much(runbook, there)
+    return look(runbook, (runbook.id,))
 
 
 def _too_much(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
@@ -350,19 +467,55 @@ def used(runbook: Runbook, there: Mapping[str, "Runbook"]) -> dict[str, "Runbook
     return found
 
 
-def read(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
+def load_path(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
     """The good runbooks of a folder, or the one of a file; and all that is wrong."""
     if path.is_dir():
         return load_folder(path, steps)
     try:
-        return [_load_file(path, steps)], []
+        return [read_file(path, steps).runbook], []
     except LintError as error:
         return [], error.problems
 
 
 def lint(path: Path, steps: Shelf) -> list[Problem]:
-    """All that is wrong with a file, or with the files of a folder."""
-    return read(path, steps)[1]
+    """All that is wrong with a file, or with the files of a folder. A file may call those that lie beside it."""
+    if path.is_dir():
+        return load_folder(path, steps)[1]
+    try:
+        found = read_file(path, steps)
+    except LintError as error:
+        return error.problems
+    return between(found, beside(path, found.runbook, steps)) if calls(found.runbook) else []
+
+
+def beside(file: Path, runbook: Runbook, steps: Shelf) -> dict[str, Runbook]:
+    """The good runbooks of the folder in which *file* lies, *runbook* among them."""
+    there = {one.id: one for one in load_folder(file.parent, steps)[0]} if calls(runbook) else {}
+    return {**there, runbook.id: runbook}
+
+
+def steps_by_id(runbook: Runbook) -> dict[str, Step]:
+    """Every step of a runbook that has an id, those below others too."""
+    found: dict[str, Step] = {}
+    todo = [*runbook.steps, *runbook.on_failure, *runbook.always]
+    while todo:
+        step = todo.pop()
+        if step.id is not None:
+            found[step.id] = step
+        todo += [*(step.on_failure or ()), *(step.rollback or ()), *([step.check] if step.check else ())]
+    return found
+
+
+def started_with(runbook: Runbook, trial: Trial) -> dict[str, Any]:
+    """The values that a test starts its run with; ParamErrors where they are not fit for it."""
+    return values.check(runbook, {**prefilled(runbook, trial.alert or Alert()), **trial.params})
+
+
+def prefilled(runbook: Runbook, alert: Alert) -> dict[str, Any]:
+    """What the form of a runbook would start with, for an incident that began with *alert*."""
+    service = alert.labels.get("service", "")
+    incident = {"reference": "INC-1", "title": alert.title or runbook.name, "severity": "SEV3", "service": service}
+    return values.prefill(runbook, alert.model_dump(), incident)
 
 
 def offers(runbook: Runbook, labels: Mapping[str, str], service: str | None, severity: str | None) -> int:
@@ -380,14 +533,15 @@ def score(match: Match, labels: Mapping[str, str], service: str, severity: str) 
     return len(asked) if all(asked) else 0
 
 
-def _load_file(file: Path, steps: Shelf) -> Runbook:
+def read_file(file: Path, steps: Shelf) -> Written:
+    """The runbook in *file*; a LintError otherwise."""
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
         raise LintError([Problem(file.name, 1, f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise LintError([Problem(file.name, 1, "is not UTF-8 text")]) from None
-    return load(text, file.name, steps)
+    return read(text, file.name, steps)
 
 
 @dataclass(frozen=True)
@@ -408,6 +562,7 @@ class _Reading:
         self.steps = steps
         self.problems: list[Problem] = []
         self.ids: set[str] = set()
+        self.called: list[tuple[Path_, str, str]] = []
         self.data: dict[str, Any] = {}
 
     def problem(self, path: Path_, told: str) -> None:
@@ -444,7 +599,7 @@ class _Reading:
             return raw
         actions = [key for key in raw if key in ACTIONS or key in self.steps]
         rest = {key: value for key, value in raw.items() if key not in actions}
-        for key in ("key", "type", "action", "check"):
+        for key in GIVEN:
             if key in rest:
                 self.problem((*path, key), f"unknown key {key!r}; a step has one action key such as exec or note")
                 del rest[key]
@@ -515,8 +670,9 @@ class _Reading:
                 if any(fnmatchcase(variable.upper(), denied) for denied in DENIED):
                     self.problem((field, i), f"{variable} belongs to the bot; no runbook may name it")
         basis = _Scope({})
+        alone = runbook.model_copy(update={"vars": {}})
         for name, value in runbook.vars.items():
-            self._texts(value, ("vars", name), runbook, basis)
+            self._texts(value, ("vars", name), alone, basis)
         self._text(runbook.concurrency.key, ("concurrency", "key"), runbook, basis)
         known: Known = {}
         writes = self._check_steps(runbook, known)
@@ -533,6 +689,7 @@ class _Reading:
             self.problem(("raises",), "two of these have the same id; it is part of the identity of their alerts")
         if runbook.schedule is not None:
             self._check_schedule(runbook.schedule, runbook)
+        self._check_tests(runbook)
 
     def _check_steps(self, runbook: Runbook, known: Known) -> str | None:
         """The steps, and the first of them that changes something before anybody was asked."""
@@ -736,7 +893,13 @@ class _Reading:
         effect: Effect = step.effect or module.EFFECT
         try:
             params = module.Params.model_validate(step.action)
-            effect = step.effect or (told(params) if told else module.EFFECT)
+            known: Effect = told(params) if told else module.EFFECT
+            effect = step.effect or known
+            if effect == "read" and known != "read" and getattr(module, "EXACT", False):
+                self.problem(
+                    (*path[:-1], "effect"), f"this step writes; {step.type} steps are not called anything less"
+                )
+                effect = known
         except ValidationError as error:
             for part in error.errors():
                 # What is filled in later can only be judged then.
@@ -777,6 +940,94 @@ class _Reading:
             inner = _Scope(scope.results, own=scope.own, prose=mark is PROSE, secrets=mark is SECRETS)
             self._texts(value, (*path, key), runbook, inner)
 
+    # Tests.
+
+    def _check_tests(self, runbook: Runbook) -> None:
+        ids = steps_by_id(runbook)
+        fit = not self.problems  # of a runbook with faults, nobody knows which values it takes
+        named: set[str] = set()
+        for i, trial in enumerate(runbook.tests):
+            path: Path_ = ("tests", i)
+            if trial.name in named:
+                self.problem((*path, "name"), f"two tests are called {trial.name!r}")
+            named.add(trial.name)
+            for name, answer in trial.mock.items():
+                self._check_mock(name, answer, (*path, "mock", name), ids)
+            self._check_expectation(trial.expect, (*path, "expect"), runbook, ids)
+            if fit:
+                self._check_given(trial, path, runbook)
+
+    def _check_given(self, trial: Trial, path: Path_, runbook: Runbook) -> None:
+        try:
+            started_with(runbook, trial)
+        except values.ParamErrors as error:
+            for name, told in error.errors.items():
+                self.problem((*path, "params", name), f"params: {name} {told}")
+
+    def _check_mock(self, name: str, answer: Any, path: Path_, ids: Mapping[str, Step]) -> None:
+        head, slash, _ = name.partition("/")
+        step = ids.get(head)
+        if step is None:
+            told = f"mock: there is no step with the id {head!r}{_meant(head, ids)}"
+            self.problem(path, told)
+            return
+        if slash:
+            if step.type != "runbook":
+                self.problem(path, f"mock: {head} calls no other runbook, so nothing of it is called {name}")
+            return
+        several = isinstance(answer, list)
+        for i, one in enumerate(answer if several else [answer]):
+            at = (*path, i) if several else path
+            if not isinstance(one, dict):
+                self.problem(
+                    at, "a mock is what the step gives, such as {value: 3}, or {fail: why}, or a list of these"
+                )
+            elif step.type in self.steps:
+                self._check_answer(one, at, step)
+        if several and not answer:
+            self.problem(path, "a mock must not be empty")
+
+    def _check_answer(self, answer: Mapping[str, Any], path: Path_, step: Step) -> None:
+        if "fail" in answer and not (isinstance(answer["fail"], str) and answer["fail"]):
+            self.problem((*path, "fail"), "fail must be text: why it fails")
+        if step.type == "approval":
+            try:
+                People.model_validate(answer)
+            except ValidationError as error:
+                for part in error.errors():
+                    self._explain(part, path, People)
+        elif step.type != "runbook":  # of a call, everything that the other runbook may give
+            known = sorted(self._results(step) | set(step.outputs))
+            for key in answer:
+                if key not in (*known, "fail"):
+                    told = (
+                        f"{step.type} gives no {key}{_meant(key, known)}; a mock may say {', '.join((*known, 'fail'))}"
+                    )
+                    self.problem((*path, key), told)
+
+    def _check_expectation(self, expect: Expectation, path: Path_, runbook: Runbook, ids: Mapping[str, Step]) -> None:
+        said = {field: value for field, value in expect if value is not None}
+        if not said:
+            self.problem(path, "expects nothing; say at least state: succeeded")
+        if expect.state is not None and expect.state not in ENDED:
+            told = (
+                f"state: {expect.state!r} is no end of a run{_meant(expect.state, ENDED)}; they are {', '.join(ENDED)}"
+            )
+            self.problem((*path, "state"), told)
+        for field in ("ran", "skipped", "rolled_back", "failed"):
+            listed = [said[field]] if isinstance(said.get(field), str) else said.get(field, [])
+            for i, name in enumerate(listed):
+                at = (*path, field, i) if field != "failed" else (*path, field)
+                step = ids.get(name.partition("/")[0])
+                if step is None:
+                    self.problem(at, f"{field}: there is no step with the id {name!r}{_meant(name, ids)}")
+                elif field == "rolled_back" and "/" not in name and not step.rollback:
+                    self.problem(at, f"rolled_back: {name} does not say how it is taken back (rollback)")
+        for name in expect.outputs or {}:
+            if name not in runbook.outputs:
+                told = f"outputs: the runbook gives no {name}{_meant(name, runbook.outputs)}"
+                self.problem((*path, "outputs", name), told)
+
     # Expressions, and what they refer to.
 
     def _texts(self, value: Any, path: Path_, runbook: Runbook, scope: _Scope) -> None:
@@ -801,6 +1052,8 @@ class _Reading:
         for name in sorted(found):
             if name[0] not in scope.own and (told := _wrong(name, runbook, scope)):
                 self.problem(path, told)
+            elif name[0] == "steps" and len(name) > 2 and scope.results.get(name[1]) is None:
+                self.called.append((path, name[1], name[2]))
 
 
 def _wrong(name: tuple[str, ...], runbook: Runbook, scope: _Scope) -> str | None:
@@ -816,7 +1069,7 @@ def _wrong(name: tuple[str, ...], runbook: Runbook, scope: _Scope) -> str | None
         "run": ("id", "number", "dry_run", "requested_by"),
     }
     if root in ("alert", "incident"):
-        told = "text from outside may only fill a parameter (source), a note or the message of an assert"
+        told = "text from outside may only fill a parameter (source) or a text for people, such as a note or a message"
         return None if scope.prose else f"{whole} is not allowed here: {told}"
     if root not in declared:
         known = [*declared, "alert", "incident", *scope.own]
@@ -875,7 +1128,7 @@ def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
         return []
     known = [info.alias or name for name, info in here.model_fields.items()]
     if here is Step:
-        return [*(name for name in known if name not in ("key", "type", "action", "check")), *ACTIONS]
+        return [*(name for name in known if name not in GIVEN), *ACTIONS]
     return [name for name in known if name != "sha256"] if here is Runbook else known
 
 

@@ -5,30 +5,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
 
 from bot.engine import LINES, Engine, Work
-from bot.incidents import lifecycle, parts
+from bot.incidents import parts
 from bot.incidents.chat import Chat
 from bot.incidents.model import Part
-from bot.incidents.parts import DONE, FAILED, Parts
+from bot.incidents.parts import DONE, Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.errors import BotError, PermanentError
 from bot.kit.ids import new_id
 from bot.kit.tasks import spawn
 from bot.runs import run as runs
+from bot.runs import sharing
 from bot.runs.interpreter import Interpreter
-from bot.runs.model import ENDED
-from bot.runs.run import Shown
+from bot.runs.model import ENDED, Approval, ApprovalState, Run
+from bot.runs.standing import Standing
 
 log = structlog.get_logger()
+
+# So many of the runs that came before the channel are shown in it: the operations log may have years of them.
+LATE = 20
 
 
 @dataclass
 class Show:
-    """The workflow `show_run`, and the redrawing while a step talks."""
+    """The workflows `show_run` and `show_runs`, and the redrawing while a step talks."""
 
     engine: Engine
     react: React
@@ -47,7 +53,35 @@ class Show:
     async def show(self, run_id: str) -> None:
         """Post the message of a run, or draw it as things stand; several changes make one edit."""
         async with self._turn(run_id):
+            await self._breathe(run_id)
             await self._draw(run_id)
+
+    async def _breathe(self, run_id: str) -> None:
+        """Let the last edit stand for a while, whichever process made it: what happens meanwhile goes into the next."""
+        async with self.engine.db.read() as session:
+            run = await runs.find(session, run_id)
+            part = await session.get(Part, (run.incident_id, f"run:{run_id}"))
+        if part is not None and part.state == DONE:
+            since = (self.clock() - part.changed_at).total_seconds()
+            await asyncio.sleep(min(self.every_seconds, max(0.0, self.every_seconds - since)))
+
+    async def show_all(self, incident_id: str) -> None:
+        """The channel is there: show the runs, the questions and the files that came before it."""
+        asked = sa.select(col(Approval.id), col(Approval.run_id)).where(
+            col(Approval.incident_id) == incident_id, col(Approval.state) == ApprovalState.ASKED
+        )
+        async with self.engine.transaction() as tx:
+            begun = sa.select(col(Run.id)).where(col(Run.incident_id) == incident_id)
+            newest = list(await tx.session.scalars(begun.order_by(col(Run.number).desc()).limit(LATE)))
+            for run_id in reversed(newest):
+                line = f"run:{run_id}"
+                tx.enqueue(Work("show_run", f"show_run:late:{run_id}", (run_id,), queue=LINES, partition=line))
+            for approval_id, run_id in (await tx.session.execute(asked)).all():
+                work = f"show_approval:late:{approval_id}"
+                tx.enqueue(Work("show_approval", work, (approval_id,), queue=LINES, partition=f"run:{run_id}"))
+            for file_id, run_id in await sharing.waiting(tx.session, incident_id):
+                line = f"files:{run_id}"
+                tx.enqueue(Work("share_file", f"share_file:late:{file_id}", (file_id,), queue=LINES, partition=line))
 
     def _turn(self, run_id: str) -> asyncio.Lock:
         """The queue sees to it that one workflow draws at a time; a step that talks must wait for it too."""
@@ -86,22 +120,21 @@ class Show:
         async with self.engine.db.read() as session:
             noun = await runs.shown(session, run_id, list(self.interpreter.tails.get(run_id, ())))
         if noun.incident.channel is None:
-            if not anyway:
-                await self._wait(noun.incident.id, run_id)
             return
         incident, name = noun.incident.id, f"run:{run_id}"
-        part = await self.parts.find(incident, name) if anyway else (await self.parts.begin(incident, [name]))[name]
+        standing = Standing(self.parts, self.chat, incident, noun.incident.channel, name, noun.run.requested_at)
+        part = await self.parts.find(incident, name) if anyway else await standing.begin()
         if part is None or (anyway and part.state != DONE):
             return  # only the workflow posts the message, so it stands there once
         new = part.shown < noun.run.revision or (anyway and self._drawn.get(run_id) != (noun.run.revision, noun.tail))
         if part.state == DONE and not new:
             return
         try:
-            if part.state == DONE and not await self._edit(noun, noun.incident.channel, part):
+            if part.state == DONE and not await standing.edit(part, noun):
                 if anyway:
                     return
-                part = (await self.parts.begin(incident, [name]))[name]
-            drawn = part.state == DONE or await self._post(noun, noun.incident.channel, part)
+                part = await standing.begin()
+            drawn = part.state == DONE or await standing.post(part, noun)
             if drawn and not await self.parts.shown(incident, {name: None}, noun.run.revision) and not again:
                 await self._draw(run_id, again=True)  # somebody drew a newer state under this older one
                 return
@@ -112,43 +145,3 @@ class Show:
             self._drawn.pop(run_id, None)
         else:
             self._drawn[run_id] = (noun.run.revision, noun.tail)
-
-    async def _wait(self, incident_id: str, run_id: str) -> None:
-        """A run that started by itself is often there before the channel: whoever makes that has its message drawn."""
-        name = f"run:{run_id}"
-        if await self.parts.find(incident_id, name) is not None:
-            return
-        async with self.engine.transaction() as tx:  # the opening takes the same lock: one of the two draws it
-            incident = await lifecycle.find(tx.session, incident_id, lock=True)
-            if incident.channel is None:
-                await parts.wait(tx, incident_id, name, {"run": run_id}, now=self.clock())
-                return
-            tx.enqueue(Work("show_run", f"late:{run_id}", (run_id,), queue=LINES, partition=f"run:{run_id}"))
-
-    async def _edit(self, noun: Shown, channel: str, part: Part) -> bool:
-        """Draw the message anew; False if it does not exist any more, and with it the buttons."""
-        try:
-            await self.chat.edit(channel, part.result["ts"], noun)
-        except PermanentError as error:
-            if await self._find(noun, channel) is None:
-                await self.parts.end(part, FAILED, {}, str(error), quiet=True)
-                return False
-            log.warning("run.not_drawn", run=noun.run.id, reason=str(error))
-        return True
-
-    async def _post(self, noun: Shown, channel: str, part: Part) -> bool:
-        async def make() -> dict[str, str]:
-            return {"ts": await self.chat.post(channel, noun, key=_key(noun))}
-
-        async def find() -> dict[str, str] | None:
-            return await self._find(noun, channel)
-
-        return await self.parts.make(part, make, find, quiet=True) is not None
-
-    async def _find(self, noun: Shown, channel: str) -> dict[str, str] | None:
-        ts = await self.chat.find_post(channel, _key(noun), since=noun.run.requested_at)
-        return {"ts": ts} if ts else None
-
-
-def _key(noun: Shown) -> str:
-    return f"{noun.incident.id}:run:{noun.run.id}"

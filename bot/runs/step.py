@@ -3,32 +3,34 @@
 A step type is one file in `bot/steps/`: `Params`, `EFFECT`, `RESULT`, `run` and `preview`. Text in its parameters is
 filled in before they are checked. Marks on a field say otherwise: `EXPRESSION` (computed by the step itself, not
 filled in), `LITERAL` (never filled in, and refused where it holds `{{ }}`), `SECRETS` (may hold `secrets.…`) and
-`PROSE` (for people alone, so it may quote the alert).
+`PROSE` (for people alone, so it may quote the alert); `Quoted` says how what is filled in is written, in a language
+such as that of queries.
 """
 
 import asyncio
 import functools
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, JsonValue, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from bot.catalog.targets import Reach
-from bot.incidents.pager import Pager
+from bot.incidents.pager import ActResult, Kind
 from bot.kit.clock import Clock, parse_duration, utc_now
-from bot.kit.errors import BotError, PermanentError
-from bot.runs.expressions import render_value
+from bot.kit.errors import BotError, PermanentError, TemporaryError
+from bot.runs.expressions import render_quoted, render_value
 from bot.runs.redact import Redactor
 
 Effect = Literal["read", "write", "destructive"]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
+T = TypeVar("T")
 
 LONGEST = timedelta(days=7)
 
@@ -46,6 +48,13 @@ EXPRESSION = Mark.EXPRESSION
 LITERAL = Mark.LITERAL
 SECRETS = Mark.SECRETS
 PROSE = Mark.PROSE
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Marks a text in a language of its own: *quote* is given what stands before a `{{ … }}` and the value of it."""
+
+    quote: Callable[[str, Any], str]
 
 
 class Cancelled(BotError):  # noqa: N818  (an end that was asked for, not an error)
@@ -121,6 +130,18 @@ class Room(Protocol):
         ...
 
 
+class Pages(Protocol):
+    """Whoever is on call for the incident, as a step sees it."""
+
+    async def act(
+        self, kind: Kind, *, key: str, service: str | None = None, message: str = "", user: str | None = None
+    ) -> ActResult:
+        """Do *kind* about the incident's page, or about its page of another *service*. Under one *key*, what can be
+        looked up is done once. TemporaryError where asking again may help, PermanentError with a word where not.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class StepContext:
     """All that a step may know and use.
@@ -152,7 +173,7 @@ class StepContext:
     folder: Path | None = None
     scratch: Path | None = None
     room: Room | None = None
-    pager: Pager | None = None
+    pager: Pages | None = None
     dry_run: bool = False
     hidden: Mapping[str, str] = field(default_factory=dict)
     ask: Callable[[Question], Awaitable[Answer]] = _alone
@@ -174,8 +195,10 @@ class StepContext:
 
 class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
-    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`; and
-    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand.
+    `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
+    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
+    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None. `SHORT` names the
+    parameter that may stand alone under the action key.
     """
 
     @property
@@ -194,6 +217,22 @@ class StepType(Protocol):
         """What a dry run shows instead of doing it; no secrets."""
 
 
+async def unless_stopped(context: StepContext, work: Coroutine[Any, Any, T]) -> T:
+    """What *work* gives; Cancelled if the run is cancelled first, TemporaryError if the step's time is over first."""
+    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(context.cancelled.wait())
+    try:
+        await asyncio.wait({task, stop}, timeout=context.timeout, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if stop.done():
+            raise Cancelled("stopped")
+        raise TemporaryError(f"it was not done within {context.timeout:g} s")
+    finally:
+        task.cancel()
+        stop.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)
+
+
 def effect(step: ModuleType | StepType, params: BaseModel | None = None) -> Effect:
     """What the step does to the world, as far as its type and *params* tell."""
     told = getattr(step, "effect", None)
@@ -210,9 +249,19 @@ def marks(params: type[BaseModel]) -> dict[str, Mark]:
     }
 
 
+def quotes(params: type[BaseModel]) -> dict[str, Callable[[str, Any], str]]:
+    """How what is filled into the fields of *params* is written, for those that have a language of their own."""
+    return {
+        info.alias or name: mark.quote
+        for name, info in params.model_fields.items()
+        for mark in info.metadata
+        if isinstance(mark, Quoted)
+    }
+
+
 def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepContext) -> BaseModel:
     """The checked parameters of a step: every text filled in, except expressions."""
-    marked = marks(step.Params)
+    marked, quoting = marks(step.Params), quotes(step.Params)
     open_values = {key: value for key, value in context.values.items() if key != "secrets"}
     filled: dict[str, Any] = {}
     for key, value in raw.items():
@@ -221,7 +270,10 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            filled[key] = render_value(value, known)
+            if key in quoting and isinstance(value, str):
+                filled[key] = render_quoted(value, open_values, quoting[key])
+            else:
+                filled[key] = render_value(value, known)
         except PermanentError as error:
             raise PermanentError(context.redact.text(f"{key}: {error}")) from None
     try:
@@ -297,7 +349,11 @@ def _duration_text(length: timedelta) -> str:
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+# As it is written in a file, for the schema that editors use.
+_Written = Annotated[str, Field(pattern=r"^([0-9]{1,9}(ms|s|m|h|d))+$", examples=["30s", "5m", "1h30m"])]
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=_Written), PlainSerializer(_duration_text)
+]
 
 
 def _text(value: object) -> object:
@@ -307,4 +363,4 @@ def _text(value: object) -> object:
 
 
 # Text in which a number that was filled in, or written without quotes, is text as well.
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]

@@ -244,6 +244,7 @@ class Page:
         deeds: dict[str, Callable[[User, Json], Awaitable[Json]]] = {
             "say": self._say,
             "action": self._action,
+            "suggest": self._suggest,
             "enter": self._enter,
             "submit": self._submit,
             "close": self._close,
@@ -320,6 +321,15 @@ class Page:
         state = {} if element["type"] == "button" else inputs.entered(self.workspace, element, value)
         reply = await self.delivery.act(user, place, block, element, state)
         return {"ms": reply.ms, "error": reply.error}
+
+    async def _suggest(self, user: User, body: Json) -> Json:
+        """What the app offers for what was typed into a menu of a view."""
+        view = self._own_view(user, body)
+        asked = (body.get("block_id"), body.get("action_id"))
+        there = [(b, e) for b, e in fields(view.blocks) if (b["block_id"], e["action_id"]) == asked]
+        if not there or not there[0][1]["type"].endswith("external_select"):
+            raise ImpossibleError("this menu is gone")
+        return {"options": await self.delivery.suggest(user, view, *there[0], str(body.get("typed") or ""))}
 
     def _take(self, view: View, values: Any) -> None:
         for block, element in [(b, e) for b in view.blocks for e in [b.get("element")] if e]:

@@ -17,12 +17,14 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Unfurnished
 from bot.kit.errors import PermanentError
+from bot.runs.approval import Asked
 from bot.runs.run import Shown
 from bot.slack.client import SlackChat, person
 from bot.slack.inbox import Inbox
 from bot.slack.socket import Envelope
+from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
 from bot.slack.views import run as run_views
@@ -34,6 +36,7 @@ log = structlog.get_logger()
 Acked = Callable[[str, str, float, bool], None]
 KINDS = {
     "block_actions": "button",
+    "block_suggestion": "options",
     "view_submission": "form",
     "view_closed": "form",
     "shortcut": "shortcut",
@@ -49,9 +52,11 @@ VIEWS: dict[type, Any] = {
     Card: incident_views.card,
     Announcement: incident_views.announcement,
     Notice: incident_views.notice,
+    Remark: incident_views.remark,
     Cleared: incident_views.cleared,
     Closing: incident_views.closing,
     Shown: run_views.run,
+    Asked: approval_views.approval,
     Unfurnished: incident_views.failing,
 }
 
@@ -126,6 +131,7 @@ def bolt(web: AsyncWebClient, chat: SlackChat, inbox: Inbox) -> AsyncApp:
     app.command(ANY)(inbox.command)
     app.action(ANY)(inbox.action)
     app.view(ANY)(inbox.submission)
+    app.options(ANY)(inbox.options)
     app.shortcut(ANY)(inbox.shortcut)
     app.event("user_change")(user_changed)
     app.event("team_join")(user_changed)

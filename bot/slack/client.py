@@ -201,7 +201,9 @@ class SlackChat:
             if error.code != "already_pinned":
                 raise
 
-    async def post(self, channel: str, message: Message, *, key: str) -> str:
+    async def post(
+        self, channel: str, message: Message, *, key: str, thread: str | None = None, broadcast: bool = False
+    ) -> str:
         """Say something; *key* goes along as metadata that people do not see."""
         text, blocks = self._draw(message)
         await self._pace.wait(channel)
@@ -214,6 +216,8 @@ class SlackChat:
                 metadata={"event_type": ids.EVENT_TYPE, "event_payload": {"key": key}},
                 unfurl_links=False,
                 unfurl_media=False,
+                thread_ts=thread,
+                reply_broadcast=broadcast or None,
             )
         except Refused:
             if channel == self._place:
@@ -221,24 +225,34 @@ class SlackChat:
             raise
         return str(answer["ts"])
 
-    async def find_post(self, channel: str, key: str, *, since: datetime) -> str | None:
+    async def find_post(self, channel: str, key: str, *, since: datetime, thread: str | None = None) -> str | None:
         """The message that carries *key*."""
         cursor = ""
+        where: dict[str, Any] = {"channel": channel, "limit": 200, "include_all_metadata": True}
+        oldest = str(int(since.timestamp()) - SLACK_SECONDS)
         while True:
-            answer = await self.call(
-                self._web.conversations_history,
-                channel=channel,
-                oldest=str(int(since.timestamp()) - SLACK_SECONDS),
-                limit=200,
-                include_all_metadata=True,
-                cursor=cursor,
-            )
+            if thread is None:
+                answer = await self.call(self._web.conversations_history, **where, oldest=oldest, cursor=cursor)
+            else:
+                answer = await self.call(self._web.conversations_replies, **where, ts=thread, cursor=cursor)
             for message in answer["messages"]:
                 if (message.get("metadata") or {}).get("event_payload", {}).get("key") == key:
                     return str(message["ts"])
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
                 return None
+
+    async def permalink(self, channel: str, message_id: str) -> str:
+        """An address that leads to a message."""
+        answer = await self.call(self._web.chat_getPermalink, channel=channel, message_ts=message_id)
+        return str(answer["permalink"])
+
+    async def place(self, name: str) -> str:
+        """The id of a channel by its name or id, joined if need be."""
+        return await self._find_place(
+            name.lstrip("#"),
+            f"there is no channel #{name.lstrip('#')} that the bot may see; if it is private, invite the bot",
+        )
 
     async def edit(self, channel: str, message_id: str, message: Message) -> None:
         """Draw a message anew."""
@@ -265,17 +279,19 @@ class SlackChat:
             files=[{"id": asked["file_id"], "title": upload.title}],
             channel_id=channel,
             initial_comment=upload.comment or None,
+            thread_ts=upload.thread,
         )
         return str(asked["file_id"])
 
-    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
+    async def find_upload(self, channel: str, name: str, *, since: datetime, thread: str | None = None) -> str | None:
         """The file of that name that we shared there."""
-        answer = await self.call(
-            self._web.conversations_history,
-            channel=channel,
-            oldest=str(int(since.timestamp()) - SLACK_SECONDS),
-            limit=200,
-        )
+        oldest = str(int(since.timestamp()) - SLACK_SECONDS)
+        if thread is None:
+            answer = await self.call(self._web.conversations_history, channel=channel, oldest=oldest, limit=200)
+        else:
+            answer = await self.call(
+                self._web.conversations_replies, channel=channel, ts=thread, oldest=oldest, limit=200
+            )
         for message in answer["messages"]:
             for file in message.get("files") or []:
                 if file.get("name") == name:
@@ -285,13 +301,18 @@ class SlackChat:
     async def announcement_channel(self) -> str:
         """The id of the announcement channel, joined if need be."""
         if self._place is None:
-            where = "to announce incidents in", "announcement_channel"
-            self._place = await self._find_place(self._announcements.lstrip("#"), *where)
+            wanted = self._announcements.lstrip("#")
+            self._place = await self._find_place(
+                wanted,
+                f"there is no channel #{wanted} to announce incidents in; create it (if it is private: invite the "
+                "bot), or set announcement_channel in tocsin.yaml",
+            )
         return self._place
 
-    async def place(self, name: str) -> str:
-        """The id of a channel that people made, by its name or id; joined if need be."""
-        return await self._find_place(name.lstrip("#"), "for the operations log", "operations_channel")
+    def link(self, channel: str, ts: str) -> str:
+        """Where a message can be read; empty as long as Slack has not said who we are."""
+        home = self.identity.get("url", "").rstrip("/")
+        return f"{home}/archives/{channel}/p{ts.replace('.', '')}" if home else ""
 
     # -- what only the Slack edge needs ---------------------------------------------------------------------------
 
@@ -341,6 +362,11 @@ class SlackChat:
     async def open_view(self, trigger: str, view: Block) -> str:
         """Open a form at once: no retries, no waiting; the trigger lives three seconds."""
         answer = await self.call(self._web.views_open, trigger_id=trigger, view=view, patient=False)
+        return str(answer["view"]["id"])
+
+    async def push_view(self, trigger: str, view: Block) -> str:
+        """Open a form on top of the one that was clicked in."""
+        answer = await self.call(self._web.views_push, trigger_id=trigger, view=view, patient=False)
         return str(answer["view"]["id"])
 
     async def update_view(self, view_id: str, view: Block) -> None:
@@ -422,7 +448,7 @@ class SlackChat:
             self._by_mail[who] = answer["user"]["id"]
         return self._by_mail[who]
 
-    async def _find_place(self, wanted: str, what_for: str, key: str) -> str:
+    async def _find_place(self, wanted: str, otherwise: str) -> str:
         cursor = ""
         while True:
             answer = await self.call(
@@ -439,10 +465,7 @@ class SlackChat:
                     return str(found["id"])
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:
-                raise PermanentError(
-                    f"there is no channel #{wanted} {what_for}; create it (if it is private: invite the bot), or set "
-                    f"{key} in tocsin.yaml"
-                )
+                raise PermanentError(otherwise)
 
 
 class Refused(PermanentError):  # noqa: N818 - Slack's answer

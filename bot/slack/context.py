@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from bot.alerts.model import AlertRow
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
+from bot.incidents.chat import Offer
 from bot.incidents.model import Incident, Request, Sev
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
@@ -17,7 +19,11 @@ from bot.runs.auto import Policy
 from bot.runs.books import Books
 from bot.slack.views.blocks import Block
 
-_REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
+# The runbooks that may help with an incident.
+Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
+
+
+REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
 
 
 class Log(Protocol):
@@ -69,9 +75,11 @@ class Context:
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
     name: Callable[[str], str] = str
+    offers: Offers = lambda incident, alerts: ()
     groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    link: Callable[[str, str], str] = lambda channel, ts: ""
 
     @property
     def channel(self) -> str | None:
@@ -89,7 +97,7 @@ class Context:
     async def scope(self, text: str) -> tuple[Incident, str]:
         """The incident that *text* names first (`INC-3 …`), else the one of this channel; and the rest of *text*."""
         first, rest = words(text)
-        if named := _REFERENCE.fullmatch(first):
+        if named := REFERENCE.fullmatch(first):
             incident = await lifecycle.by_number(self.tx.session, int(named[1]))
             if not await self.sees(incident):
                 raise UserError(f"There is no INC-{named[1]}. `{self.word} list` shows the open ones.")

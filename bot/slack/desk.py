@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,21 +12,18 @@ import structlog
 from sqlmodel import col
 
 from bot.engine import Engine, Tx, Work
-from bot.incidents import access, lifecycle, logbook
+from bot.incidents import access, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
-from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
-from bot.runs import books
+from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.runs.auto import Policy
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Log, Reply
-from bot.slack.inbox import SPEAKS, Inbox, carrying
+from bot.slack.context import Context, Log, Offers, Reply
+from bot.slack.inbox import SPEAKS, Inbox
 from bot.slack.people import People
-from bot.slack.views import forms
-from bot.slack.views import incident as views
-from bot.slack.views.blocks import Block, mentions
+from bot.slack.views.blocks import mentions
 
 log = structlog.get_logger()
 
@@ -35,7 +32,7 @@ WAITING, DONE, REFUSED, VOID = "waiting", "done", "refused", "void"
 
 @dataclass
 class Desk:
-    """The workflow `request`, and the filling of forms that were opened empty."""
+    """The workflows `request` and `answer`."""
 
     engine: Engine
     react: React
@@ -46,6 +43,7 @@ class Desk:
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    offers: Offers = lambda incident, alerts: ()
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -122,6 +120,8 @@ class Desk:
                 groups=self.groups(person),
                 policy=self.policy,
                 log=self.log,
+                offers=self.offers,
+                link=self.chat.link,
             )
             reply = await self._run(context, request)
             await tx.session.execute(
@@ -187,53 +187,6 @@ class Desk:
         if self.inbox is None:
             raise PermanentError("the desk was not joined to the inbox")
         return self.inbox
-
-    # -- forms ------------------------------------------------------------------------------------------------------
-
-    async def fill(self, view_id: str, about: Mapping[str, Any]) -> None:
-        """Complete a form that was opened before anything was looked up."""
-        try:
-            view = await self._form(about) if "runbook" in about else await self._overview(about["channel"])
-        except UserError as error:
-            view = forms.trouble("Run a runbook", str(error))
-        except sa.exc.SQLAlchemyError as error:
-            log.warning("form.not_filled", reason=str(error.__cause__ or error))
-            view = forms.trouble("Sorry", "The database does not answer. Please try again in a moment.")
-        if view is None:
-            return
-        answer = {key: about[key] for key in ("url", "until") if key in about}
-        try:
-            await self.chat.update_view(view_id, carrying(view, answer))
-        except BotError as error:
-            log.warning("form.not_filled", reason=str(error))
-
-    async def _overview(self, channel: str) -> Block | None:
-        """The form to declare turns into the overview if this proves to be an incident's channel."""
-        async with self.engine.db.read() as session:
-            incident = await lifecycle.by_channel(session, channel)
-        if incident is None:
-            return None
-        self._inbox.channels[channel] = incident.id
-        return views.here(incident)
-
-    async def _form(self, about: Mapping[str, str]) -> dict[str, Any]:
-        runbook = self._inbox.books.find(about["runbook"])
-        async with self.engine.db.read() as session:
-            incident = await lifecycle.find(session, about["incident"])
-            alerts = await lifecycle.alerts(session, incident.id)
-        if not incident.is_open:
-            raise UserError(f"{incident.reference} is not open any more, so nothing is run for it.")
-        return forms.run(
-            incident_id=incident.id,
-            runbook=runbook.id,
-            sha256=runbook.sha256,
-            name=runbook.name,
-            description=runbook.description,
-            risk=runbook.risk,
-            params=[{"name": name, **param.model_dump()} for name, param in runbook.params.items()],
-            values=books.prefill(runbook, incident, alerts),
-            steps=[step.heading for step in runbook.steps],
-        )
 
 
 async def give_up(tx: Tx, request_id: str, why: str) -> None:

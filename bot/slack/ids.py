@@ -8,10 +8,18 @@ ACCEPT = "incident.accept"
 DECLINE = "incident.decline"
 RETRY = "part.retry"
 START_RUN = "runbook.start"
+DRY_RUN = "runbook.dry_run"
+MORE_RUNBOOKS = "runbook.more"
 CANCEL_RUN = "run.cancel"
+ROLL_BACK_RUN = "run.roll_back"
 REPEAT_STEP = "run.repeat"
 ACCEPT_STEP = "run.accept"
 ABANDON_RUN = "run.abandon"
+APPROVE = "approval.approve"
+REJECT = "approval.reject"
+# The same where the answer needs more than a press: they open a form.
+APPROVE_WITH = "approval.approve_with"
+REJECT_WITH = "approval.reject_with"
 POSTMORTEM = "postmortem.draft"
 OPEN_LINK = "link.open"
 
@@ -19,6 +27,9 @@ OPEN_LINK = "link.open"
 DECLARE_FORM = "incident.declare"
 RESOLVE_FORM = "incident.resolve_form"
 RUN_FORM = "run.form"
+APPROVAL_FORM = "approval.form"
+# What only tells something has a name as well, or Slack would send it to nobody.
+NOTE_VIEW = "note.view"
 
 # Shortcuts
 DECLARE_SHORTCUT = "declare_incident"

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -24,19 +24,20 @@ from bot.incidents import access
 from bot.incidents.model import Request
 from bot.kit.clock import Clock
 from bot.kit.db import insert_for, unavailable
-from bot.kit.errors import BotError
+from bot.kit.errors import BotError, UserError
 from bot.kit.ids import derived_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clean, nearest
-from bot.runs import params
+from bot.runs import form as run_form
+from bot.runs import live, params
 from bot.runs.books import Books
 from bot.slack import ids
 from bot.slack.client import SlackChat
 from bot.slack.context import Asked, Form, words
 from bot.slack.people import People
-from bot.slack.views import forms
-from bot.slack.views.blocks import Block, quoted
+from bot.slack.views import fields, forms
+from bot.slack.views.blocks import Block, quoted, safe
 from bot.slack.words import heard, scrubbed
 
 log = structlog.get_logger()
@@ -56,6 +57,8 @@ BATCH = 100  # requests in one transaction
 # A request, until when it may be stored, and what is told when it is.
 Waiting = tuple[Request, float, asyncio.Future[None]]
 Fill = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, None]]
+# The choices of a field of an open form: what the form is about, and the field's name.
+Suggest = Callable[[Mapping[str, Any], str], Awaitable[Sequence[str]]]
 
 
 @dataclass
@@ -70,18 +73,20 @@ class Inbox:
     books: Books
     clock: Clock
     fill: Fill
+    suggest: Suggest
     word: str = "/inc"
     channels: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.verbs: dict[str, str] = {}
         for name in self.commands:
-            for verb in (name, *getattr(self.commands[name], "ALIASES", ())):
+            for verb in (name.replace("_", "-"), *getattr(self.commands[name], "ALIASES", ())):
                 self.verbs[verb] = name
         self.guide = guide(self.commands, self.word)
         self.buttons = _table(self.actions, "BUTTONS")
         self.forms = _table(self.actions, "FORMS")
         self.opens = _table(self.actions, "OPENS")
+        self.sends = _table(self.actions, "SENDS")
         self.shortcuts = _table(self.actions, "SHORTCUTS")
         # Requests whose person was told that nothing was done, by id, with the deadline that tells them from repeats.
         self.revoked: dict[str, float] = {}
@@ -122,33 +127,62 @@ class Inbox:
             await self._command(ack, body, asked, "status", "")
         else:
             # Perhaps another process opened this channel a moment ago; there is no time to look before the form.
-            await self._open(ack, body, asked, Form(forms.declare(), {"channel": asked.channel or ""}))
+            await self._open(ack, body, asked, Form(forms.declare(), {"form": "here"}))
 
     async def _command(self, ack: AsyncAck, body: Mapping[str, Any], asked: Asked, name: str, text: str) -> None:
         payload = {"text": text, "response_url": body.get("response_url")}
         await self._record(ack, "command", name, f"command:{body['trigger_id']}", asked, payload)
 
     async def action(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
-        """A button."""
+        """A button, of a message or of an open form."""
         item = body["actions"][0]
         name = str(item["action_id"]).partition(":")[0]
+        about = _about(body.get("view") or {})
         channel = (body.get("channel") or {}).get("id") or (body.get("container") or {}).get("channel_id")
-        asked = self._asked(body["user"]["id"], channel)
-        url = body.get("response_url")
+        asked = self._asked(body["user"]["id"], channel or about.get("channel"))
+        body = {"response_url": about.get("url"), **dict(body)}
         if name == ids.OPEN_LINK or item.get("type") not in ("button", None):
             await ack()
         elif why := self._refusal(asked):
             await ack()
             self._say(body, asked, why)
+        elif name in self.sends and body.get("view"):
+            await self._send(ack, body, asked, *self.sends[name])
         elif (opens := self.opens.get(name)) is not None:
             await self._open(ack, body, asked, opens(asked, str(item.get("value") or "")))
         elif name in self.buttons:
-            payload = {"value": str(item.get("value") or ""), "response_url": url}
+            payload = {"value": str(item.get("value") or ""), "response_url": body["response_url"]}
             await self._record(ack, "button", name, f"action:{body['trigger_id']}", asked, payload)
         else:
             await ack()
             word = f"`{self.word} status` in the incident's channel shows a fresh card."
             self._say(body, asked, f"This button belongs to another version of the bot. {word}")
+
+    async def _send(
+        self, ack: AsyncAck, body: Mapping[str, Any], asked: Asked, form: str, extra: Mapping[str, Any], word: str
+    ) -> None:
+        """A second way to send a form, which stays open and says how that went."""
+        view = body["view"]
+        about, values = _about(view), {**state(view), **extra}
+        try:
+            told = "; ".join(f"*{_label(view, name)}* {why}" for name, why in self._wrong(form, about, values).items())
+        except UserError as error:
+            told = safe(str(error))
+        if told:
+            await ack()
+            word = f":warning: {told}"
+        elif not await self._record(
+            ack, "form", form, f"action:{body['trigger_id']}", asked, {"about": about, "values": values}, quiet=True
+        ):
+            word = VOID.format(reference=derived_id("request", f"action:{body['trigger_id']}")[:8])
+        if self._first(f"word:{body['trigger_id']}"):
+            spawn(self._word(view, word), name="form.word")
+
+    async def _word(self, view: Mapping[str, Any], word: str) -> None:
+        try:
+            await self.chat.update_view(str(view["id"]), forms.with_word(view, word))
+        except BotError as error:
+            log.warning("form.not_filled", reason=str(error))
 
     async def submission(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
         """A form that was sent."""
@@ -162,13 +196,31 @@ class Inbox:
         if view["callback_id"] not in self.forms:
             await ack(response_action="update", view=forms.trouble("Sorry", "This form is not known here any more."))
             return
-        if wrong := self._wrong(view["callback_id"], about, values):
+        try:
+            wrong = self._wrong(view["callback_id"], about, values)
+        except UserError as error:
+            await ack(response_action="update", view=forms.trouble("Sorry", str(error)))
+            return
+        if wrong:
             await ack(response_action="errors", errors=wrong)
             return
         payload = {"about": about, "values": values}
-        await self._record(
-            ack, "form", view["callback_id"], f"form:{view['id']}:{view.get('hash')}", asked, payload, modal=True
-        )
+        key = f"form:{view['id']}:{view.get('hash')}"
+        # Of a form on top of another one, all close.
+        closes = {"response_action": "clear"} if view.get("previous_view_id") else {}
+        await self._record(ack, "form", view["callback_id"], key, asked, payload, modal=True, closes=closes)
+
+    async def options(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
+        """Somebody types into a menu that has too many choices to carry them."""
+        about = _about(body.get("view") or {})
+        name = str(body.get("block_id")).removeprefix(run_form.PREFIX)
+        found: Sequence[str] = ()
+        if self._refusal(self._asked(body["user"]["id"], None)) is None:
+            try:
+                found = await self.suggest(about, name)
+            except (UserError, sa.exc.SQLAlchemyError) as error:
+                log.warning("form.no_options", reason=type(error).__name__)
+        await ack(options=fields.options(found, str(body.get("value") or "")))
 
     async def shortcut(self, ack: AsyncAck, body: Mapping[str, Any]) -> None:
         """A shortcut, from the menu of Slack or of a message."""
@@ -221,34 +273,46 @@ class Inbox:
         return f"{shown} is not something this bot knows.{hint}"
 
     def _wrong(self, form: str, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong with what was filled in, by field."""
+        """What is wrong with what was filled in, by field; UserError where the form as a whole cannot be sent."""
         if form == ids.DECLARE_FORM and not clean(str(values.get("title") or "")).strip():
             return {"title": "An incident needs a title."}
-        return self._wrong_run(about, values) if form == ids.RUN_FORM else {}
+        try:
+            if form == ids.RUN_FORM:
+                self._check_run(about, values)
+            elif form == ids.APPROVAL_FORM:
+                if about.get("reason") and not str(values.get("reason") or "").strip():
+                    return {"reason": "Say why; this question wants a reason."}
+                declared = run_form.declared(about.get("inputs") or {})
+                if "inputs" in about:
+                    params.check(declared, run_form.entered(declared.params, values))
+        except params.ParamErrors as error:
+            found = {f"{run_form.PREFIX}{name}": told for name, told in error.errors.items()}
+            if not set(found) <= set(values):
+                raise UserError(str(error)) from None
+            return found
+        return {}
 
-    def _wrong_run(self, about: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    def _check_run(self, about: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         runbook = self.books.runbooks.get(str(about.get("runbook")))
         if runbook is None:
-            return {"mode": "This runbook does not exist any more."}
+            raise UserError("This runbook does not exist any more.")
         if runbook.sha256 != about.get("sha256"):
-            return {"mode": "The runbook was changed meanwhile. Close this form and press its button again."}
-        try:
-            given = {key.removeprefix("param."): value for key, value in values.items() if key.startswith("param.")}
-            params.check(runbook, given)
-        except params.ParamErrors as error:
-            return {f"param.{name}": text for name, text in error.errors.items()}
-        return {}
+            raise UserError("The runbook was changed meanwhile. Close this form and press its button again.")
+        live.check(about.get("live") or {}, params.check(runbook, run_form.entered(runbook.params, values)))
 
     async def _open(self, ack: AsyncAck, body: Mapping[str, Any], asked: Asked, form: Form) -> None:
         """The form first: its trigger lives three seconds, and opens one form however often Slack tells of it."""
         if not self._first(body["trigger_id"]):
             await ack()
             return
-        answer = {"url": body.get("response_url"), "until": time.time() + SPEAKS} if body.get("response_url") else {}
+        below = _about(body.get("view") or {})
+        answer: dict[str, Any] = {key: below[key] for key in ("url", "until") if key in below}
+        if not answer and body.get("response_url"):
+            answer = {"url": body["response_url"], "until": time.time() + SPEAKS}
+        place: dict[str, Any] = {"channel": asked.channel, **answer}
+        open_view = self.chat.push_view if body.get("view") else self.chat.open_view
         try:
-            view_id = await self.chat.open_view(
-                body["trigger_id"], carrying(form.view, {"channel": asked.channel, **answer})
-            )
+            view_id = await open_view(body["trigger_id"], carrying(form.view, place))
         except BotError as error:
             log.warning("form.not_opened", reason=str(error))
             text = ":warning: Slack did not open the form. Please try again."
@@ -260,7 +324,7 @@ class Inbox:
             return
         await ack()
         if form.fill:
-            spawn(self.fill(view_id, {**form.fill, **answer}), name="form.fill")
+            spawn(self.fill(view_id, {**form.fill, "person": asked.person, **place}), name="form.fill")
 
     def _first(self, key: str) -> bool:
         """Whether this process has not met *key* before."""
@@ -282,7 +346,9 @@ class Inbox:
         *,
         modal: bool = False,
         quiet: bool = False,
-    ) -> None:
+        closes: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Write the request down and acknowledge it; False if it could not be, and the person was told so."""
         row = Request(
             id=derived_id("request", key),
             key=key,
@@ -298,8 +364,8 @@ class Inbox:
         insert = spawn(self._insert(row, time.monotonic() + PATIENCE), name=f"request.insert:{row.id}")
         done, _ = await asyncio.wait({insert}, timeout=PATIENCE)
         if done and insert.exception() is None:
-            await ack()
-            return
+            await ack(**(closes or {}))
+            return True
         self.revoked[row.id] = row.deadline
         insert.add_done_callback(lambda _: spawn(self._revoke(row), name=f"request.revoke:{row.id}"))
         log.error("request.void", request=row.id, kind=kind, name=name, late=not done)
@@ -312,6 +378,7 @@ class Inbox:
             await ack()
             if not quiet:
                 self._say({**payload, "trigger_id": key}, asked, text)
+        return False
 
     async def _insert(self, row: Request, until: float) -> None:
         """Return when *row* is committed; those that come meanwhile share the next commit."""
@@ -417,7 +484,7 @@ def guide(commands: Shelf, word: str) -> list[tuple[tuple[str, ...], str]]:
         aliases = tuple(alias for alias in getattr(module, "ALIASES", ()) if alias.isalpha())
         also = f" (also {', '.join(f'`{alias}`' for alias in aliases)})" if aliases else ""
         usage = re.sub(r"[<>]", lambda found: {"<": "‹", ">": "›"}[found[0]], module.USAGE)
-        lines.append(((name, *aliases), f"• `{word} {usage}` – {about}{also}"))
+        lines.append(((name.replace("_", "-"), *aliases), f"• `{word} {usage}` – {about}{also}"))
     return lines
 
 
@@ -430,22 +497,28 @@ def carrying(view: Block, more: Mapping[str, Any]) -> Block:
 def state(view: Mapping[str, Any]) -> dict[str, Any]:
     """What was filled into a form, by the name of the field."""
     values: dict[str, Any] = {}
-    for block, fields in (view.get("state") or {}).get("values", {}).items():
-        for element in fields.values():
+    for block, elements in (view.get("state") or {}).get("values", {}).items():
+        for element in elements.values():
             values[block] = _filled(block, element)
     return values
 
 
 def _filled(block: str, element: Mapping[str, Any]) -> Any:
     match element.get("type"):
-        case "static_select" | "radio_buttons":
+        case "static_select" | "external_select" | "radio_buttons":
             return (element.get("selected_option") or {}).get("value")
         case "checkboxes":
             chosen = [option["value"] for option in element.get("selected_options") or []]
-            return ("true" in chosen) if block.startswith("param.") else chosen
+            return ("true" in chosen) if block.startswith(run_form.PREFIX) else chosen
         case "users_select":
             return element.get("selected_user")
     return element.get("value")
+
+
+def _label(view: Mapping[str, Any], name: str) -> str:
+    """What people call a field of a form."""
+    found: Mapping[str, Any] = next((block for block in view["blocks"] if block.get("block_id") == name), {})
+    return safe(str((found.get("label") or {}).get("text") or name), 150)
 
 
 def _about(view: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ SHORTCUTS = (
 
 def build(commands: Shelf, *, name: str = "Tocsin", url: str | None = None) -> dict[str, Any]:
     """The manifest for Socket Mode, which needs no public address; or for HTTP, with the bot at *url*."""
-    hint = "|".join(commands)
+    hint = "|".join(name.replace("_", "-") for name in commands)
     where = {} if url is None else {"url": url.rstrip("/") + PATH}
     requests = {} if url is None else {"request_url": url.rstrip("/") + PATH}
     return {

@@ -134,6 +134,67 @@ def test_the_record_cannot_be_given_an_age(tmp_path):
     assert "unknown key 'timeline'; there is: deliveries, requests, workflows" in told(tmp_path)
 
 
+PAGERDUTY = """version: 1
+pager: pagerduty
+pagerduty:
+  routing_key: {env: PD_KEY}
+  services:
+    search: {file: search.key}
+  api_token: {env: PD_TOKEN}
+  from_email: bot@example.com
+"""
+KEYS = {"PD_KEY": "r" * 32, "PD_TOKEN": "t" * 20}
+
+
+def test_what_opens_pagerduty_is_read_from_where_it_is_kept(tmp_path):
+    (tmp_path / "search.key").write_text("s" * 32 + "\n")
+
+    found = config.load(write(tmp_path, tocsin=PAGERDUTY), KEYS)
+
+    access = found.pagerduty
+    assert (access.routing_key.get_secret_value(), access.api_token.get_secret_value()) == ("r" * 32, "t" * 20)
+    assert {name: key.get_secret_value() for name, key in access.services.items()} == {"search": "s" * 32}
+    assert (access.events_url, access.api_url) == ("https://events.pagerduty.com", "https://api.pagerduty.com")
+    assert "r" * 32 not in repr(found)
+    assert "t" * 20 not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("{env: PD_KEY}", "r" * 32, "tocsin.yaml:4: pagerduty.routing_key: a token is never written here"),
+        ("{env: PD_KEY}", "{env: NONE}", "tocsin.yaml:4: pagerduty.routing_key: the environment variable NONE is not"),
+        ("{env: PD_KEY}", "{env: SHORT}", "has 3 characters; use at least 16 (PagerDuty makes no key that short)"),
+        ("{env: PD_KEY}", "{env: BLANK}", "holds white space, so it is no key"),
+        ("{file: search.key}", "{file: none.key}", "tocsin.yaml:6: pagerduty.services.search: the token file"),
+        ("  api_token: {env: PD_TOKEN}\n", "", "tocsin.yaml:3: pagerduty: api_token is missing"),
+        ("  from_email: bot@example.com\n", "", "tocsin.yaml:3: pagerduty: from_email is missing"),
+        ("bot@example.com", "somebody", "from_email"),
+        ("bot@example.com", "bot@example.com\n  api_url: http://pd.example.com", "api_url"),
+        ("bot@example.com", "bot@example.com\n  api_url: https://pd.example.com/x", "api_url"),
+        ("routing_key", "routingkey", "unknown key 'routingkey'; did you mean 'routing_key'?"),
+    ],
+)
+def test_a_mistake_in_the_section_of_pagerduty_is_shown_where_it_stands(tmp_path, line, instead, message):
+    (tmp_path / "search.key").write_text("s" * 32)
+    assert line in PAGERDUTY
+
+    text = PAGERDUTY.replace(line, instead, 1)
+    found = told(write(tmp_path, tocsin=text), {**KEYS, "SHORT": "abc", "BLANK": "a b" * 10})
+
+    assert message in found
+    assert "r" * 32 not in found
+
+
+def test_a_stand_in_for_pagerduty_on_this_machine_may_be_plain_http(tmp_path):
+    (tmp_path / "search.key").write_text("s" * 32)
+    text = PAGERDUTY + "  events_url: http://127.0.0.1:8090\n  api_url: https://api.eu.pagerduty.com\n"
+
+    access = config.load(write(tmp_path, tocsin=text), KEYS).pagerduty
+
+    assert (access.events_url, access.api_url) == ("http://127.0.0.1:8090", "https://api.eu.pagerduty.com")
+
+
 def test_nothing_starts_by_itself_unless_somebody_says_so(tmp_path):
     quiet = "quiet_hours: {from: '22:00', to: 06:00, days: [sat, sun]}\n"
     write(tmp_path, tocsin=f"version: 1\nauto_runbooks: true\nauto_failures: 2\n{quiet}operations_channel: ops\n")

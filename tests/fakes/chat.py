@@ -17,6 +17,8 @@ class Posted:
 
     key: str
     drawn: list[Message]
+    thread: str | None = None
+    broadcast: bool = False
 
     @property
     def message(self) -> Message:
@@ -88,18 +90,33 @@ class FakeChat:
         self._called("pin")
         self.pins[channel].append(message)
 
-    async def post(self, channel: str, message: Message, *, key: str) -> str:
+    async def post(
+        self, channel: str, message: Message, *, key: str, thread: str | None = None, broadcast: bool = False
+    ) -> str:
         self._called("post")
         ts = f"{len(self.calls)}.0"
-        self.messages[channel][ts] = Posted(key, [message])
+        self.messages[channel][ts] = Posted(key, [message], thread, broadcast)
         if (lost := self.lost) is not None:
             self.lost = None
             raise lost
         return ts
 
-    async def find_post(self, channel: str, key: str, *, since: datetime) -> str | None:
+    async def find_post(self, channel: str, key: str, *, since: datetime, thread: str | None = None) -> str | None:
         self._called("find_post")
-        return next((ts for ts, posted in self.messages[channel].items() if posted.key == key), None)
+        found = ((ts, posted) for ts, posted in self.messages[channel].items() if posted.key == key)
+        # As in Slack, what stands below a message is not found in the channel, and the other way round.
+        return next((ts for ts, posted in found if posted.thread == thread or posted.broadcast), None)
+
+    async def permalink(self, channel: str, message_id: str) -> str:
+        self._called("permalink")
+        return f"https://chat.example.com/{channel}/{message_id}"
+
+    async def place(self, name: str) -> str:
+        self._called("place")
+        for channel in self.channels.values():
+            if name.lstrip("#") in (channel.id, channel.name):
+                return channel.id
+        raise PermanentError(f"there is no channel #{name.lstrip('#')} that the bot may see")
 
     async def edit(self, channel: str, message_id: str, message: Any) -> None:
         self._called("edit")
@@ -115,13 +132,10 @@ class FakeChat:
         self.uploads[channel].append(upload)
         return f"F{len(self.uploads[channel])}"
 
-    async def find_upload(self, channel: str, name: str, *, since: datetime) -> str | None:
+    async def find_upload(self, channel: str, name: str, *, since: datetime, thread: str | None = None) -> str | None:
         self._called("find_upload")
-        return next((f"F{n}" for n, upload in enumerate(self.uploads[channel], 1) if upload.name == name), None)
-
-    async def place(self, name: str) -> str:
-        self._called("place")
-        return f"C-{name}"
+        made = enumerate(self.uploads[channel], 1)
+        return next((f"F{n}" for n, upload in made if (upload.name, upload.thread) == (name, thread)), None)
 
     async def announcement_channel(self) -> str:
         self._called("announcement_channel")

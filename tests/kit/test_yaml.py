@@ -62,3 +62,27 @@ def test_an_empty_file_is_nothing():
 def test_no_text_does_more_than_load_or_say_what_is_wrong(text):
     with contextlib.suppress(yaml.YamlError):
         yaml.load(text, "f.yaml")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), inner)
+    ),
+)
+
+
+@given(PLAIN)
+def test_what_is_written_is_read_again(data):
+    assert yaml.load(yaml.dump(data), "made.yaml").data == data
+
+
+@pytest.mark.parametrize(
+    "text", ["on", "NO", "0755", "12:30", "1.10", "~", "", "- a", "a: b", "{{ x }}", "two\nlines\n"]
+)
+def test_text_that_looks_like_something_else_stays_text(text):
+    assert yaml.load(yaml.dump({"a": [text]}), "made.yaml").data == {"a": [text]}
+
+
+def test_text_of_several_lines_is_a_block():
+    assert yaml.dump({"a": "one\ntwo\n"}) == "a: |\n  one\n  two\n"

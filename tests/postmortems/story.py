@@ -235,3 +235,27 @@ def checkout() -> Story:
     story.say(45, "note.added", "Ask for a lock time-out in the pipeline", actor="U0HELPER1", kind="action")
     story.resolve(52, "Rolled back to 76; error rate is at 0.1 %")
     return story
+
+
+def governed() -> Story:
+    """A run that waited its turn, asked people, failed in a loop and was taken back."""
+    story = Story()
+    story.open()
+    run = {"run": "r1", "runbook": "clean", "number": 1}
+    story.say(1, "run.held", "Waits", actor="U0HELPER1", name="Free disk space", params={"host": "web-1"}, **run)
+    story.say(2, "run.started", "Its turn", actor="bot", **run)
+    story.say(3, "run.file_made", "A list", file="f", name="list.txt", **run)
+    asked = {"approval": "a", **run}
+    story.say(4, "approval.asked", "Asks", prompt="Delete *300 files*?", plan=["Delete: rm"], **asked)
+    story.say(5, "approval.given", "Yes", actor="U0HELPER2", yes=True, reason="it is only a cache", **asked)
+    why = "approved by <@U0HELPER2> and <@U0HELPER3>: agreed"
+    story.say(6, "approval.closed", "Yes", actor="U0HELPER3", state="approved", why=why, **asked)
+    loop = {"type": "exec", "attempt": 1, "seconds": 1.0, **run}
+    story.say(7, "run.step_succeeded", "One", name="web-1", path="steps.2[0]", **loop)
+    story.say(7, "run.step_failed", "Two", name="web-2", path="steps.2[1]", summary="exit code 1", **loop)
+    story.say(8, "run.step_failed", "All", name="Delete", path="steps.2", summary="1 of 2 went well", **loop)
+    story.say(9, "run.step_succeeded", "Back", name="Put back", path="steps.1.rollback.0", **loop)
+    story.say(9.1, "run.step_succeeded", "Told", name="Say so", path="on_failure.0", **loop)
+    story.say(9.2, "run.step_succeeded", "Done", name="Unlock", path="always.0", **loop)
+    story.say(10, "run.ended", "Over", state="rolled_back", seconds=70.0, **run)
+    return story

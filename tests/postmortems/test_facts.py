@@ -4,7 +4,7 @@ import json
 import random
 
 from bot.postmortems.facts import ROWS, Facts, gather
-from tests.postmortems.story import START, Story, at, checkout
+from tests.postmortems.story import START, Story, at, checkout, governed
 
 
 def told(story: Story) -> Facts:
@@ -234,6 +234,36 @@ def test_a_run_is_told_with_its_steps_and_its_end():
         ("Roll back", "failed"),
     ]
     assert (second.run, second.state, second.who) == (2, "succeeded", "responder A")
+
+
+def test_a_governed_run_is_told_with_its_questions_its_files_and_what_was_taken_back():
+    (run,) = told(governed()).runs
+
+    assert (run.name, run.who, run.state, run.files) == ("Free disk space", "responder A", "rolled back", ("list.txt",))
+    assert run.params == (("host", "web-1"),)
+    assert [(step.phase, step.name) for step in run.steps] == [
+        ("", "web-2"), ("", "Delete"), ("rollback", "Put back"), ("after the failure", "Say so"),
+        ("at the end", "Unlock"),
+    ]  # fmt: skip
+    (answer,) = run.approvals
+    assert (answer.prompt, answer.outcome) == ("Delete *300 files*?", "approved")
+    assert answer.why == "approved by responder B and responder C: agreed"
+    assert answer.said == ("responder B said yes: it is only a cache",)
+
+
+def test_a_question_that_nobody_answered_and_a_broken_glass_are_told():
+    story = Story()
+    story.open()
+    story.say(1, "run.started", "Go", actor="U0HELPER1", run="r1", name="Clean", number=1)
+    story.say(1, "run.glass_broken", "Glass", actor="U0HELPER1", run="r1", reason="nobody is awake")
+    story.say(2, "approval.asked", "Asks", run="r1", approval="a", prompt="Sure?")
+    story.say(3, "approval.closed", "Lost", run="r2", approval="b", state="expired", why="nobody answered")
+
+    first, second = told(story).runs
+
+    assert first.glass == "nobody is awake"
+    assert (first.approvals[0].outcome, first.approvals[0].why) == ("", "")
+    assert second.approvals == ()
 
 
 def test_a_run_without_a_start_or_an_end_is_told_as_far_as_it_is_known():

@@ -13,7 +13,7 @@ from bot.kit import yaml as strict
 from bot.kit.errors import UserError
 from bot.postmortems.facts import gather
 from bot.postmortems.render import link, md, quoted, render, templates_folder
-from tests.postmortems.story import Story, checkout
+from tests.postmortems.story import Story, checkout, governed
 
 SECTIONS = [
     "summary", "impact", "background", "timeline", "detection", "response", "recovery", "factors", "mitigators",
@@ -112,6 +112,18 @@ def test_an_open_incident_with_nothing_on_its_timeline_still_gives_a_document():
 def test_a_private_incident_says_so():
     assert "This incident is private" in document(Story(private=True))
     assert "This incident is private" not in document(Story())
+
+
+def test_a_governed_run_is_told_with_its_approvals_and_its_rollback():
+    text = document(governed())
+    told_of = text[text.index("**Runbooks.**") : text.index("<!-- section: recovery")]
+
+    assert "Free disk space**, run 1: rolled back" in told_of
+    assert "Files: list.txt" in told_of
+    assert "Asked: “Delete \\*300 files\\*?” Approved: approved by responder B and responder C: agreed" in told_of
+    assert "; responder B said yes: it is only a cache" in told_of
+    assert "Rollback: Put back" in told_of
+    assert "After the failure: Say so" in told_of
 
 
 def test_a_drill_says_that_it_does_not_count():

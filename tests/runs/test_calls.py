@@ -142,7 +142,7 @@ def test_calls_in_a_circle_too_deep_or_to_nothing_are_problems_of_the_file(bench
     good, problems = load_folder(tmp_path, bench.steps)
 
     told = "\n".join(map(str, problems))
-    assert "round → about → round" in told or "about → round → about" in told
-    assert "lost.yaml:1: calls the runbook 'laef', which is not there or not fit to run; did you mean 'leaf'?" in told
+    assert "about.yaml:6: runbooks call each other in a circle: about → round → about" in told
+    assert "lost.yaml:6: calls the runbook 'laef', which is not there or not fit to run; did you mean 'leaf'?" in told
     assert "more than 3 deep: deep-1 → deep-2 → deep-3 → deep-4" in told
     assert sorted(one.id for one in good) == ["deep-2", "deep-3", "deep-4", "good", "leaf"]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.runs.expressions import ExpressionError, evaluate, names, render, render_value
+from bot.kit.errors import PermanentError
+from bot.runs.expressions import ExpressionError, evaluate, names, render, render_quoted, render_value
 
 CONTEXT = {
     "params": {"days": 14, "host": "web-1:9100", "nothing": None},
@@ -178,3 +179,29 @@ def test_any_expression_is_computed_or_refused(text):
         evaluate(text, {"a": "text", "b": [1, {"a": 2}]})
     except ExpressionError:
         return
+
+
+def test_what_is_filled_in_is_written_as_its_language_wants_it():
+    seen = []
+
+    def quote(before: str, value: object) -> str:
+        seen.append((before, value))
+        return f"<{value}>"
+
+    text = "a {{ params.days }} b {{ params.host | host }}{{ none }} c {{ '{{ 1 }}' }}"
+
+    assert render_quoted(text, CONTEXT, quote) == "a <14> b <web-1><None> c <{{ 1 }}>"
+    assert seen[:2] == [("a ", 14), ("a <14> b ", "web-1")]
+    assert render_quoted("no {braces}", CONTEXT, quote) == "no {braces}"
+
+
+def test_a_value_that_has_no_place_in_a_language_is_refused_with_its_word():
+    def quote(before: str, value: object) -> str:
+        raise PermanentError("not here")
+
+    with pytest.raises(PermanentError, match="not here"):
+        render_quoted("{{ params.days }}", CONTEXT, quote)
+    with pytest.raises(ExpressionError, match="there is no 'nowhere'"):
+        render_quoted("{{ params.nowhere }}", CONTEXT, lambda before, value: "")
+    with pytest.raises(ExpressionError, match="longer than"):
+        render_quoted("{{ steps.a.stdout }}{{ steps.a.stdout }}", CONTEXT, lambda before, value: str(value))

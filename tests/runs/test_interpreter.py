@@ -285,3 +285,36 @@ async def test_each_step_is_on_the_timeline_once_before_and_once_after(bench):
         "run.step_succeeded",
         "run.ended",
     ]
+
+
+async def test_a_constant_may_be_made_of_parameters_and_the_key_of_a_constant(bench):
+    plugin = bench.plugin("probe")
+    book = (
+        "params: {host: {default: web-1}}\nvars: {base: 'https://{{ params.host }}:8080', most: 3}\n"
+        "concurrency: {key: '{{ vars.base }}'}\nsteps:\n  - probe: {text: '{{ vars.base }}/x'}\n"
+        "outputs: {base: vars.base, most: vars.most}\n"
+    )
+
+    run = await bench.carry_out(await bench.start(book))
+
+    assert run.outputs == {"base": "https://web-1:8080", "most": 3}
+    assert run.concurrency_key == "https://web-1:8080"
+    assert plugin.contexts[0].values["vars"]["base"] == "https://web-1:8080"
+
+
+async def test_a_dry_run_does_not_look_where_it_cannot_know_whether_it_would(bench):
+    probe = bench.plugin("probe", StepResult(ok=False, summary="still full"))
+    book = (
+        "risk: high\naccess: {run: ['@responders']}\nsteps:\n  - {id: ask, approval: 'Go on?'}\n"
+        "  - {when: steps.ask.approved, exec: {argv: [touch, x]}}\n  - {when: steps.ask.approved, probe: {}}\n"
+    )
+
+    run_id = await bench.start(book, dry_run=True)
+    run = await bench.carry_out(run_id)
+
+    rows = await bench.rows(run_id)
+    assert run.state == RunState.DRY_RUN, run.failure
+    assert [row.state for row in rows] == ["previewed"] * 3
+    assert rows[1].summary == "would run: touch x"
+    assert rows[2].summary == "cannot be previewed: whether it is needed depends on a skipped step"
+    assert probe.calls == 0

@@ -14,7 +14,7 @@ from bot.sandbox import traffic
 from bot.sandbox.page import STATIC, TICK_SECONDS, Watcher
 from bot.sandbox.server import Sandbox
 from tests.sandbox.conftest import MANIFEST
-from tests.sandbox.shapes import actions, button, field, menu, section
+from tests.sandbox.shapes import actions, button, field, menu, modal, option, section
 
 INCIDENTS = "C02INCIDENTS"
 
@@ -201,6 +201,39 @@ async def test_buttons_and_fields_of_home_work(app, http, client, sandbox):
     assert foreign == {"error": "this view is closed"}
     await sandbox.wait(lambda: sandbox.workspace.homes["U01ALICE"].contains("saved"))
     assert (await state(http))["home"]["blocks"][0]["text"]["text"] == "saved"
+    sandbox.assert_no_violations()
+
+
+async def test_a_menu_of_a_form_asks_the_app_for_what_is_typed_and_is_sent_as_chosen(app, http, sandbox):
+    told = []
+
+    @app.command("/inc")
+    async def inc(ack, command, client):
+        asking = {"type": "external_select", "action_id": "service", "min_query_length": 1}
+        await client.views_open(trigger_id=command["trigger_id"], view=modal(field("about", asking)))
+        await ack()
+
+    @app.options("service")
+    async def options(ack, body):
+        await ack(options=[option(f"{body['value']}out")])
+
+    @app.view("form")
+    async def form(ack, view):
+        told.append(view["state"]["values"]["about"]["service"]["selected_option"]["value"])
+        await ack()
+
+    await act(http, "say", channel=INCIDENTS, text="/inc")
+    view = (await state(http))["modals"][-1]["id"]
+    menu_ = {"view": view, "block_id": "about", "action_id": "service"}
+    (chosen,) = (await act(http, "suggest", **menu_, typed="check"))["options"]
+    assert chosen == option("checkout")
+    assert await act(http, "suggest", **{**menu_, "action_id": "no"}) == {"error": "this menu is gone"}
+    assert await act(http, "suggest", user="bob", **menu_) == {"error": "this view is closed"}
+
+    done = await act(http, "submit", view=view, values={"about": {"value": chosen}})
+
+    assert done["closed"]
+    assert told == ["checkout"]
     sandbox.assert_no_violations()
 
 

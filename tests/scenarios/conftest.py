@@ -36,6 +36,9 @@ QUICK = Tempo(
     drain_seconds=2,
     messages_per_second=50,
     retry_seconds=0.05,
+    expire_seconds=0.5,
+    edit_seconds=0.2,
+    fresh_seconds=0,
 )
 
 CONFIG = {

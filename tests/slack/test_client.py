@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.incidents.chat import NameTaken, Notice
+from bot.incidents.chat import NameTaken, Notice, Remark
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
@@ -126,6 +126,33 @@ async def test_what_is_there_is_found_and_not_made_again(sandbox: Sandbox, chat:
     await chat.pin(channel, ts)
     assert await chat.find_post(channel, "one", since=since()) == ts
     assert await chat.find_post(channel, "two", since=since()) is None
+
+
+async def test_what_stands_below_a_message_is_found_there_and_has_a_link(sandbox: Sandbox, chat: SlackChat):
+    channel = (await chat.create_channel("inc-1", private=False)).id
+    top = await chat.post(channel, Notice("the run"), key="run")
+    below = await chat.post(channel, Remark("*done* &amp; dusted"), key="say", thread=top)
+    shown = await chat.post(channel, Remark("also here"), key="both", thread=top, broadcast=True)
+
+    messages = {message.ts: message for message in sandbox.workspace.channels[channel].messages}
+    assert (messages[below].thread_ts, messages[below].text) == (top, "*done* &amp; dusted")
+    assert messages[shown].extra == {"broadcast": True}
+    assert await chat.find_post(channel, "say", since=since()) is None
+    assert await chat.find_post(channel, "say", since=since(), thread=top) == below
+    assert await chat.find_post(channel, "both", since=since(), thread=top) == shown
+    assert (await chat.permalink(channel, below)).endswith(below)
+    with pytest.raises(Refused, match="message_not_found"):
+        await chat.permalink(channel, "1.5")
+
+
+async def test_a_channel_is_found_by_its_name_and_joined(sandbox: Sandbox, chat: SlackChat):
+    bob = sandbox.actor("bob")
+    made = await bob.create("ops")
+
+    assert await chat.place("#ops") == made.id == await chat.place(made.id)
+    assert sandbox.workspace.bot.id in made.members
+    with pytest.raises(PermanentError, match="no channel #nowhere that the bot may see"):
+        await chat.place("nowhere")
 
 
 async def test_a_missing_announcement_channel_is_named_and_a_new_one_is_taken(sandbox: Sandbox, chat: SlackChat):

@@ -37,6 +37,9 @@ class Broken:
     async def submission(self, ack: Any, body: Any) -> None:
         await self._fail()
 
+    async def options(self, ack: Any, body: Any) -> None:
+        await self._fail()
+
     async def shortcut(self, ack: Any, body: Any) -> None:
         await self._fail()
 

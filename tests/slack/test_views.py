@@ -1,5 +1,6 @@
 """Whatever an incident is called and however many alerts it has: what is shown is valid, and mentions nobody."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -7,13 +8,24 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bot.alerts.model import AlertRow
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Unfurnished
-from bot.incidents.model import Incident, Page, Part, Role, Sev, Status
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Remark, Unfurnished
+from bot.incidents.model import Incident, Page, Part, Role, Sev, Status, TimelineEvent
+from bot.kit.text import inert
+from bot.runs import live as lives
+from bot.runs.approval import Asked
+from bot.runs.form import Change, Field, Sheet
+from bot.runs.model import Approval, ApprovalState, Run, Trigger, Vote
+from bot.runs.overview import CatchUp, Listed, Waiting
+from bot.runs.params import Param
+from bot.runs.runbook import Runbook
 from bot.sandbox import blocks as kit
 from bot.sandbox import render
 from bot.slack.app import draw
-from bot.slack.views import blocks, forms
+from bot.slack.inbox import carrying
+from bot.slack.views import approval as approval_views
+from bot.slack.views import blocks, catchup, forms
 from bot.slack.views import incident as views
+from bot.slack.views import runbook as runbook_views
 
 NOW = datetime(2026, 11, 20, 3, 14, tzinfo=UTC)
 NASTY = [
@@ -86,7 +98,7 @@ def sound(text: str, body: list, surface: str = "message") -> None:
     assert kit.text_length(body) <= kit.CUMULATIVE
     for said in (text, *render.mrkdwn(body)):
         assert not re.search(r"<!(?!date\^)", said)
-        assert not re.search(r"@(channel|here|everyone)", said)
+        assert not re.search(r"@(channel|here|everyone)", re.sub(r"<https?://[^>|]*", "", said))  # but in addresses
         assert "\x00" not in said
         assert "\u202e" not in said
         # What stands in angle brackets is ours: people, channels, dates, and whole http links.
@@ -106,36 +118,116 @@ def test_every_message_about_an_incident_is_valid_and_mentions_nobody(card, note
         Closing(card.incident, note),
         Unfurnished(card),
     ]
-    for noun in [*nouns, Notice(f"<@U1>: {note}")]:
+    remarks = [Remark(f"<@U1> *says*: {inert(note)}"), Remark("\n".join([inert(note)[:2900]] * 4)[:12_000])]
+    for noun in [*nouns, *remarks, Notice(f"<@U1>: {note}")]:
         sound(*draw(noun))
     sound(*views.listing([card.incident] * 40, open_only=True))
     sound(*views.listing([], open_only=False))
-    sound(*views.offers(card.incident, card.offers))
+    sound(*runbook_views.listing(card.incident, card.offers * 20, hidden=3))
+    sound(*runbook_views.listing(card.incident, [], hidden=1))
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(cards(), long, wild, st.lists(wild, max_size=100), numbers)
-def test_every_form_is_valid(card, text, word, steps, number):
-    params = [
-        {"name": "a", "type": "string", "label": word or "x", "help": word or None},
-        {"name": "n", "type": "number", "label": "n"},
-        {"name": "i", "type": "int", "min": 0, "max": 10**9, "label": "i"},
-        {"name": "c", "type": "choice", "choices": ["one", "two"], "label": "c"},
-        {"name": "b", "type": "bool", "label": "b"},
-        {"name": "u", "type": "user", "label": "u"},
-    ]
-    values = {"a": text, "n": number, "i": 1_500_000, "c": word, "b": True, "u": "U1"}
-    run = forms.run(
-        incident_id="i" * 32, runbook="r", sha256="0" * 64, name=text, description=text, risk="high",
-        params=params, values=values, steps=steps,
+KINDS = ("string", "int", "number", "bool", "choice", "duration", "user", "secret", "list")
+
+
+@st.composite
+def run_fields(draw_):
+    kind = draw_(st.sampled_from(KINDS))
+    choices = draw_(st.one_of(st.none(), st.lists(wild, min_size=1, max_size=130)))
+    param = Param(
+        type=kind, label=draw_(st.one_of(st.none(), wild.filter(bool))), help=draw_(wild),
+        required=draw_(st.booleans()), choices=choices,
+        min=draw_(st.sampled_from([None, 0])), max=draw_(st.sampled_from([None, 10**9, 0.5])),
     )  # fmt: skip
+    value = {
+        "int": draw_(st.one_of(st.none(), st.integers(-(10**15), 10**15))), "number": draw_(numbers),
+        "bool": draw_(st.booleans()), "user": draw_(st.sampled_from([None, "U1"])),
+        "list": draw_(st.lists(wild, max_size=20)), "choice": draw_(st.sampled_from(choices or [None])),
+    }.get(kind, draw_(long))  # fmt: skip
+    looked = draw_(st.one_of(st.none(), st.lists(wild, min_size=1, max_size=600)))
+    return Field(f"p{draw_(st.integers(0, 10**6))}", param, value, looked, draw_(wild), draw_(st.integers(0, 5)))
+
+
+@st.composite
+def books(draw_):
+    names = draw_(st.lists(wild.filter(bool), min_size=1, max_size=100))
+    steps = [{"key": str(i), "type": "wait", "action": {}, "name": name} for i, name in enumerate(names)]
+    return Runbook(
+        sha256="0" * 64, version=1, id="book", name=draw_(wild.filter(bool))[:75], owner=draw_(wild), docs=draw_(link),
+        description=draw_(long), risk=draw_(st.sampled_from(["low", "medium", "high"])), steps=steps,
+    )  # fmt: skip
+
+
+changes = st.builds(Change, wild, st.sampled_from(["read", "write", "destructive"]), st.booleans())
+
+
+@settings(max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(cards(), long, books(), st.lists(run_fields(), max_size=95, unique_by=lambda one: one.name), st.lists(changes))
+def test_every_form_is_valid(card, text, book, fields, changed):
+    live = {one.name: lives.mark(one.choices[:500]) for one in fields[:1] if one.choices}
+    run = runbook_views.form(Sheet(card.incident, book, fields, changed, live))
     every = [
         run, forms.declare(title=text), forms.resolve("i" * 32), forms.loading("Run a runbook"),
-        forms.trouble(text, text), views.here(card.incident),
+        forms.trouble(text, text), views.here(card.incident), runbook_views.shelf(card.incident, card.offers * 20, 2),
+        forms.with_word(run, f":warning: {blocks.safe(text)}"),
     ]  # fmt: skip
     for view in every:
         assert not kit.validate_view(view), [str(p) for p in kit.validate_view(view)]
-    assert "e+" not in str(run)
+    assert "e+" not in str([block for block in run["blocks"] if block["type"] == "input"])
+    about = json.loads(
+        carrying(run, {"channel": "C" * 11, "url": "https://hooks.slack.example/" + "x" * 150, "until": 1e9})[
+            "private_metadata"
+        ]
+    )
+    assert about["runbook"] == "book"
+
+
+@st.composite
+def questions(draw_):
+    run = Run(
+        id="r", incident_id="i", number=1, runbook="r", sha256="0", definition={}, requested_by="U0ALICE",
+        concurrency_key="k", state="waiting_approval", requested_at=NOW, trigger=draw_(st.sampled_from(list(Trigger))),
+    )  # fmt: skip
+    reason = draw_(st.booleans())
+    approval = Approval(
+        id="a" * 32, run_id="r", step_id="s", incident_id="i", prompt=draw_(long),
+        plan=draw_(st.lists(long, max_size=99)), who=draw_(st.lists(wild, max_size=20)),
+        count=draw_(st.integers(1, 5)), require_reason=reason,
+        inputs={one.name: one.param.model_dump(mode="json") for one in draw_(st.lists(run_fields(), max_size=5))},
+        sha256="0", digest="0", state=draw_(st.sampled_from(list(ApprovalState))), told=draw_(long),
+        asked_at=NOW, expires_at=NOW + timedelta(minutes=20),
+    )  # fmt: skip
+    votes = [
+        Vote(id="v", approval_id="a", person=f"U{n}", yes=draw_(st.booleans()), reason=draw_(long), at=NOW)
+        for n in range(draw_(st.integers(0, 5)))
+    ]
+    return Asked(approval, run, draw_(cards()).incident, draw_(books()), votes)
+
+
+@settings(max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(questions())
+def test_every_question_is_valid_mentions_nobody_and_is_answered_only_while_it_is_asked(asked):
+    text, body = draw(asked)
+    sound(text, body)
+    buttons = [element["action_id"] for block in body if block["type"] == "actions" for element in block["elements"]]
+    plain, with_form = ["approval.approve", "approval.reject"], ["approval.approve_with", "approval.reject_with"]
+    more = asked.approval.require_reason or asked.approval.inputs
+    assert buttons == ((with_form if more else plain) if asked.approval.state == ApprovalState.ASKED else [])
+    for yes in (True, False):
+        view = approval_views.form(asked, yes=yes)
+        assert not kit.validate_view(view), [str(p) for p in kit.validate_view(view)]
+        assert json.loads(view["private_metadata"])["approval"] == asked.approval.id
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(cards(), st.lists(questions(), max_size=12), st.lists(long, max_size=12))
+def test_what_somebody_who_comes_late_is_shown_is_valid(card, asked, told):
+    events = [
+        TimelineEvent(id="e", incident_id="i", kind="note.added", text=text, at=NOW, recorded_at=NOW) for text in told
+    ]
+    runs = [Listed(one.run, "1.2") for one in asked]
+    noun = CatchUp(card, runs, [Waiting(one.approval, 1, "1.2") for one in asked], events)
+    sound(*catchup.catch_up(noun, lambda channel, ts: f"https://x.example/{channel}/{ts}", NOW))
 
 
 def test_a_cut_never_leaves_half_of_an_entity_a_mention_or_a_link():

@@ -112,3 +112,41 @@ def test_the_preview_is_the_command_line_without_values_of_the_environment():
     params = step.Params.model_validate({"argv": ["df", "a b"], "env": {"TOKEN": "hunter22"}, "stdin": "x"})
 
     assert step.preview(params) == "would run: df 'a b' (with TOKEN in its environment) (with input)"
+
+
+def test_on_a_host_the_preview_says_so_and_it_needs_the_host():
+    params = step.Params.model_validate({"argv": ["df", "-h"], "host": "web-1"})
+
+    assert step.preview(params) == "would run: df -h (on web-1)"
+    assert step.needs(params) == [("host", "web-1")]
+    assert step.needs(step.Params.model_validate({"argv": ["df"]})) == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"argv": ["./x"], "host": "web-1"}, "neither a program's name nor an absolute path"),
+        ({"argv": ["A=b"], "host": "web-1"}, "neither a program's name nor an absolute path"),
+        ({"argv": ["df"], "host": "web-1", "cwd": "tmp"}, "absolute"),
+        ({"argv": ["df"], "host": ""}, "at least 1"),
+        ({"argv": ["df"], "env": {"RUNBOOK_RUN": "x"}}, "RUNBOOK_RUN cannot be set"),
+        ({"argv": ["df"], "env": {"LD_PRELOAD": "x"}}, "LD_PRELOAD cannot be set"),
+        ({"argv": ["df"], "env": {"a b": "x"}}, "not a name for an environment variable"),
+    ],
+)
+def test_what_no_host_could_run_is_refused_beforehand(bench, raw, told):
+    with pytest.raises(PermanentError, match=told):
+        prepare(step, raw, bench.context())
+
+
+@pytest.mark.parametrize("name", ["web-9", "-oProxyCommand=touch x", "root@web-1"])
+async def test_a_host_that_targets_yaml_does_not_name_is_refused(run, name):
+    with pytest.raises(PermanentError, match=r"targets\.yaml has no host"):
+        await run(step, {"argv": ["df"], "host": "{{ params.host }}"}, values={"params": {"host": name}})
+
+
+async def test_too_many_processes_are_no_success(run):
+    result = await run(step, {"argv": ["sh", "-c", "for i in $(seq 700); do sleep 9 & done; wait"]})
+
+    assert not result.ok
+    assert result.summary == "sh had too many processes and was ended; nothing of it still runs"

@@ -6,10 +6,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from bot.catalog import targets
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.tasks import spawn
 from bot.runs.redact import MASK
-from bot.runs.step import Cancelled, effect
+from bot.runs.step import Cancelled, effect, prepare
 from bot.steps import http as step
 
 LOCAL = ("127.0.0.0/8",)
@@ -39,6 +40,9 @@ async def server():
                 return web.Response(body=b"x" * 2_000_000)
             case "packed":
                 return web.Response(body=b"x", headers={"Content-Encoding": "gzip"})
+            case "api" if "echo" in request.path:
+                status = int(request.query.get("status", 200))
+                return web.json_response(dict(request.headers), status=status, headers={"X-Told": str(request.headers)})
             case "slow":
                 await asyncio.sleep(30)
         return web.json_response({"ok": True, "token": "abcdef", "n": 3, "said": "hunter22"}, headers={"X-A": "b"})
@@ -211,3 +215,176 @@ def test_the_preview_names_headers_and_does_not_show_them():
     )
 
     assert step.preview(params) == 'would send: PUT https://example.com/x (headers Authorization) with {"a": 1}'
+
+
+# -- through a connection --------------------------------------------------------------------------------------------
+
+SECRET = "correct-horse-battery"
+
+
+def through(server: TestServer, tmp_path, **more: object) -> dict:
+    """A context with the connection `lb`, which is the server's /api."""
+    lines = "".join(
+        f"    {key}: {value}\n" for key, value in {"url": url(server, "/api"), "private": "true", **more}.items()
+    )
+    (tmp_path / "targets.yaml").write_text(f"version: 1\nconnections:\n  lb:\n{lines}")
+    return {"reach": targets.load(tmp_path, {"LB_TOKEN": SECRET})}
+
+
+@pytest.mark.parametrize("path", ["/pools/x", "whole"])
+async def test_a_connection_gives_address_and_credentials(run, server, tmp_path, path):
+    raw = {"connection": "lb", "url": url(server, "/api/pools/x") if path == "whole" else path}
+
+    result = await run(step, raw, **through(server, tmp_path, token="{env: LB_TOKEN}"))
+
+    assert server.seen[0]["path"] == "/api/pools/x"
+    assert server.seen[0]["headers"]["Authorization"] == f"Bearer {SECRET}"
+    assert result.ok
+    assert result.summary.startswith("GET lb /pools/x → 200") or path == "whole"
+
+
+@pytest.mark.parametrize(
+    ("more", "header", "value"),
+    [
+        ({"username": "me", "password": "{env: LB_TOKEN}"}, "Authorization", "Basic bWU6Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5"),
+        ({"headers": "{X-Key: {env: LB_TOKEN}}"}, "X-Key", SECRET),
+    ],
+)
+async def test_credentials_may_be_a_password_or_headers(run, server, tmp_path, more, header, value):
+    await run(step, {"connection": "lb", "url": "/"}, **through(server, tmp_path, **more))
+
+    assert server.seen[0]["headers"][header] == value
+
+
+@pytest.mark.parametrize("echo", ["/echo", "/echo?status=500", "/echo?status=404"])
+async def test_credentials_never_come_back(run, bench, server, tmp_path, echo):
+    raw = {"connection": "lb", "url": echo}
+    try:
+        result = await run(step, raw, **through(server, tmp_path, username="me", password="{env: LB_TOKEN}"))
+        told = repr(result)
+        assert MASK in told
+    except (PermanentError, TemporaryError) as error:
+        told = str(error)
+
+    assert SECRET not in told
+    assert "bWU6Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5" not in told
+    assert server.seen
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        *(
+            "http://127.0.0.1:1/api/x",
+            "http://evil.example.com/",
+            "{base}x",
+            "{base}@evil.example.com/",
+            "{base}.evil/",
+        ),
+        *("{base}:80@evil.example.com/", "{base}\\@evil.example.com/", "{root}/", "{root}/other", "{base}#@evil"),
+        *(
+            "/../admin",
+            "/x/../../admin",
+            "/%2e%2e/admin",
+            "/.%2E/admin",
+            "/..\\admin",
+            "/x/..?a",
+            "/./x",
+            "{base}/../x",
+        ),
+    ],
+)
+async def test_a_url_that_leaves_the_connection_gets_nothing_and_asks_nobody(run, server, tmp_path, elsewhere):
+    root = url(server, "/").rstrip("/")
+    raw = {"connection": "lb", "url": elsewhere.replace("{base}", f"{root}/api").replace("{root}", root)}
+    context = through(server, tmp_path, token=f"{{command: [touch, {tmp_path}/asked]}}")
+
+    with pytest.raises(PermanentError, match=r"leads away from the connection lb|must not hold \. or \.\."):
+        await run(step, raw, allow_private=LOCAL, **context)
+    assert server.seen == []
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize("path", ["//evil.example.com/x", "/x?next=/../..", "/a..b/...", "/x@evil.example.com"])
+async def test_what_only_looks_like_leaving_stays(run, server, tmp_path, path):
+    assert (await run(step, {"connection": "lb", "url": path}, **through(server, tmp_path))).ok
+    assert server.seen[0]["path"].startswith("/api/")
+
+
+async def test_a_header_of_the_connection_cannot_be_replaced(run, server, tmp_path):
+    raw = {"connection": "lb", "url": "/", "headers": {"authorization": "x"}}
+
+    with pytest.raises(PermanentError, match="the header authorization is set by the connection lb"):
+        await run(step, raw, **through(server, tmp_path, token="{env: LB_TOKEN}"))
+    assert server.seen == []
+
+
+async def test_only_a_private_connection_reaches_a_private_network(run, server, tmp_path):
+    with pytest.raises(PermanentError, match="not a public address"):
+        await run(step, {"connection": "lb", "url": "/"}, **through(server, tmp_path, private="false"))
+    assert server.seen == []
+
+
+async def test_a_private_connection_never_reaches_metadata_services(run, server, tmp_path):
+    context = through(server, tmp_path, url="http://169.254.169.254/")
+
+    with pytest.raises(PermanentError, match="metadata"):
+        await run(step, {"connection": "lb", "url": "/latest/meta-data"}, **context)
+
+
+async def test_the_authorities_of_a_connection_lie_beside_targets_yaml(run, server, tmp_path):
+    (tmp_path / "own.pem").write_text("nonsense")
+
+    with pytest.raises(PermanentError, match=f"no certificate authority can be read from {tmp_path}/own.pem"):
+        await run(step, {"connection": "lb", "url": "/"}, **through(server, tmp_path, ca="own.pem"))
+
+
+async def test_refused_credentials_say_where_to_look(run, server, tmp_path):
+    with pytest.raises(
+        PermanentError, match=r"GET lb /status/401 → 401: .*check the credentials of lb in targets.yaml"
+    ):
+        await run(step, {"connection": "lb", "url": "/status/401"}, **through(server, tmp_path, url=url(server)))
+
+
+async def test_a_secret_that_is_missing_stops_the_request(run, server, tmp_path):
+    with pytest.raises(PermanentError, match="token of lb is not set: the environment variable GONE is empty"):
+        await run(step, {"connection": "lb", "url": "/"}, **through(server, tmp_path, token="{env: GONE}"))
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("lp", "did you mean lb"), ("{{ params.name }}", "no connection 'x y'"), ("db", "is of kind postgres")],
+)
+async def test_a_connection_must_be_one_of_targets_yaml_that_speaks_http(run, server, tmp_path, name, told):
+    context = through(server, tmp_path)
+    text = (tmp_path / "targets.yaml").read_text()
+    (tmp_path / "targets.yaml").write_text(text + "  db: {kind: postgres, url: postgresql://db.example.com/x}\n")
+    context = {"reach": targets.load(tmp_path, {}), "values": {"params": {"name": "x y"}}}
+
+    with pytest.raises(PermanentError, match=told):
+        await run(step, {"connection": name, "url": "/"}, **context)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"url": "/x"}, "a path alone needs a connection"),
+        ({"url": "x", "connection": "lb"}, "must be a path that begins with /"),
+        ({"url": "ftp://x", "connection": "lb"}, "must be a path that begins with /"),
+    ],
+)
+def test_a_url_must_fit_whether_there_is_a_connection(bench, raw, told):
+    with pytest.raises(PermanentError, match=told):
+        prepare(step, raw, bench.context())
+
+
+def test_what_it_needs_is_its_connection():
+    assert step.needs(step.Params.model_validate({"url": "/x", "connection": "lb"})) == [("connection", "lb")]
+    assert step.needs(step.Params.model_validate({"url": "https://example.com"})) == []
+
+
+def test_the_preview_names_the_connection():
+    params = step.Params.model_validate({"url": "/x", "connection": "lb", "method": "PUT"})
+
+    assert step.preview(params) == "would send: PUT /x (to lb)"

@@ -23,8 +23,14 @@ GOOD = {
     "assert": {"that": "1 == 1", "message": "no"},
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
+    "kestra": {"namespace": "ops", "flow": "restart"},
     "note": {"text": "x"},
+    "pagerduty": {"action": "page"},
+    "slack": {"text": "x"},
+    "prometheus": {"query": "up"},
     "runbook": {"use": "other"},
+    "script": {"file": "check.py"},
+    "sql": {"connection": "orders", "query": "select 1"},
     "wait": {"for": "1s"},
 }
 
@@ -64,7 +70,7 @@ def test_it_says_whether_it_changes_anything_and_what_it_gives_back(name, shelf)
 
     assert module.EFFECT in ("read", "write")
     assert effect(module, module.Params.model_validate(GOOD[name])) in ("read", "write", "destructive")
-    assert all(re.fullmatch(r"[a-z_]+", result) for result in module.RESULT)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", result) for result in module.RESULT)
 
 
 def test_it_has_a_twin_test(name):

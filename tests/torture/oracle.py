@@ -20,6 +20,7 @@ INVARIANTS = (
     "timeline missing",
     "timeline doubled",
     "steps repeated",
+    "steps missing",
     "work stuck",
 )
 
@@ -37,6 +38,13 @@ class Verdict:
     @property
     def good(self) -> bool:
         return not any(self.wrong.values())
+
+
+# What a run writes into the ledger, by how it ended.
+LINES = {
+    "succeeded": ("first", "second", "always"),
+    "rolled_back": ("first", "second", "not second", "not first", "always"),
+}
 
 
 def judge(world: World, ledger: Ledger) -> Verdict:
@@ -185,13 +193,23 @@ def _runs(world: World, ledger: Ledger, verdict: Verdict, timeline: list[tuple])
     repeated = sum(count - 1 for count in lines.values())
     if repeated > ledger.repeats:
         verdict.say("steps repeated", f"{repeated} lines too many, {ledger.repeats} asked for")
+    answered = any(kind == "run.answered" for _, kind, _, _ in timeline)
     for run, _, state in runs:
-        if state == "succeeded":
-            for word in ("first", "second"):
-                if not lines[f"{run} {word}"] and not ledger.repeats and state == "succeeded":
-                    accepted = [t for _, k, t, _ in timeline if k == "run.answered"]
-                    if not accepted:
-                        verdict.say("steps repeated", f"{word} of {run} is said to be done and was not")
+        for word in LINES.get(state, ()):
+            # What a person treated as done may not have been.
+            if not lines[f"{run} {word}"] and not answered:
+                verdict.say("steps missing", f"{word} of {run}, which {state}, is said to be done and was not")
+        for word in {line for end in LINES.values() for line in end} - set(LINES.get(state, ())):
+            if state in LINES and lines[f"{run} {word}"]:
+                verdict.say("steps repeated", f"{word} of {run}, which {state}, was done and should not have been")
+        if state not in LINES:
+            verdict.say("work stuck", f"run {run} is {state}")
+    order = [line.partition(" ") for line in world.ledger.read_text().split("\n") if line]
+    for run, _, state in runs:
+        done = [word for name, _, word in order if name == run]
+        once = [word for i, word in enumerate(done) if word not in done[:i]]
+        if state in LINES and not answered and once != list(LINES[state]):
+            verdict.say("steps repeated", f"run {run}, which {state}, did {once}")
     verdict.volume["runs"] = len(runs)
 
 

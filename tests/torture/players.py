@@ -17,6 +17,7 @@ from bot.sandbox.inputs import ImpossibleError
 from bot.sandbox.state import Channel, Message
 from tests.torture.world import World
 
+ENDS = ("succeeded after", "failed after", "ended after", "rolled back after", "rollback after")
 UNDONE = ("nothing was done", "did not open", "Something went wrong", "does not say who you are")
 
 
@@ -178,7 +179,8 @@ class Players:
             assert loop.time() < end, f"a run in {channel.name} does not end"
             runs = [m for m in channel.messages if "Run " in m.rendered and "ledger" in m.rendered]
             asking = [m for m in runs if "run.repeat" in str(m.blocks)]
-            done = [m for m in runs if any(w in m.rendered for w in ("succeeded after", "failed after", "ended after"))]
+            await self._say_yes(actor, channel)
+            done = [m for m in runs if any(w in m.rendered for w in ENDS)]
             if asking:
                 choice = "run.repeat" if self.random.random() < 0.5 else "run.accept"
                 block = next(b for b in asking[0].blocks if choice in str(b))
@@ -194,6 +196,14 @@ class Players:
             await asyncio.sleep(0.2)
             if loop.time() > end - self.patience / 2:
                 answered.clear()  # the answer itself may have been lost on the way
+
+    async def _say_yes(self, actor: Actor, channel: Channel) -> None:
+        """Answer every open question of a run. Saying it twice does no harm: it is refused with a word."""
+        for message in channel.messages:
+            block = next((b for b in message.blocks if "approval.approve" in str(b.get("elements"))), None)
+            if block is not None:
+                element = next(e for e in block["elements"] if e["action_id"].startswith("approval.approve"))
+                await actor.click(message, element["action_id"])
 
     async def _resolve(self, actor: Actor, channel: Channel) -> None:
         async def act(number: int) -> bool:

@@ -111,7 +111,11 @@ class Points:
         """Every plugin of a shelf, whatever it calls."""
         for name in shelf:
             module = shelf[name]
-            setattr(module, function, self._around(getattr(module, function), f"{module.__name__}.{function}"))
+            self.port(module, function, f"{module.__name__}.{function}")
+
+    def port(self, owner: Any, function: str, name: str) -> None:
+        """One function of an object, called *name*."""
+        setattr(owner, function, self._around(getattr(owner, function), name))
 
     def _around(self, plain: Any, what: str) -> Any:
         @functools.wraps(plain)

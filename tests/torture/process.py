@@ -19,6 +19,8 @@ TEMPO = app.Tempo(
     messages_per_second=50,
     retry_seconds=0.05,
     schedule_seconds=0.5,
+    expire_seconds=1,
+    edit_seconds=0.2,
     patience=Patience(hello=3, ping=1, pong=3, silence=8, first=0.05, most=0.5, settled=0.2),
 )
 
@@ -43,7 +45,7 @@ def main() -> None:
     points.commits()
     points.acknowledgements()
     bot = app.build(Settings(), given, tempo=TEMPO, traces=[points.trace()])
-    points.ports(bot.shelves.pagers, "page")
+    points.port(bot.pager, "page", f"{type(bot.pager).__module__}.page")
     points.ports(bot.shelves.steps, "run")
     asyncio.run(serve(bot))
     os._exit(0)

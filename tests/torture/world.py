@@ -37,7 +37,7 @@ FILES = {
 version: 1
 id: ledger
 name: Write into the ledger
-description: Appends a line, waits, looks, appends another.
+description: Appends a line, waits, looks, asks, appends another. For every other service it fails and takes both back.
 owner: team-platform
 risk: low
 params:
@@ -50,6 +50,9 @@ steps:
     exec: {argv: [sh, -c, 'echo "$1 first" >> "$2"', x, '{{ run.id }}', LEDGER]}
     effect: write
     timeout: 20s
+    rollback:
+      - exec: {argv: [sh, -c, 'echo "$1 not first" >> "$2"', x, '{{ run.id }}', LEDGER]}
+        timeout: 20s
   - id: pause
     name: A pause
     wait: {for: 300ms}
@@ -58,10 +61,21 @@ steps:
     exec: {argv: [wc, -l, LEDGER]}
     effect: read
     timeout: 20s
+  - id: ask
+    name: A question
+    approval: {prompt: 'Write the second line of {{ run.id }}?', not_requester: false, expires: 10m}
   - id: second
     name: Second line
     exec: {argv: [sh, -c, 'echo "$1 second" >> "$2"', x, '{{ run.id }}', LEDGER]}
     effect: write
+    timeout: 20s
+    rollback:
+      - exec: {argv: [sh, -c, 'echo "$1 not second" >> "$2"', x, '{{ run.id }}', LEDGER]}
+        timeout: 20s
+  - name: Is it one that goes well?
+    assert: {that: 'params.service != "service-1" and params.service != "service-3"', message: It is not.}
+always:
+  - exec: {argv: [sh, -c, 'echo "$1 always" >> "$2"', x, '{{ run.id }}', LEDGER]}
     timeout: 20s
 """,
 }

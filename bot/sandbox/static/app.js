@@ -300,6 +300,7 @@ function viewScreen(view) {
   return {
     people: page.state, values, errors: modalErrors,
     changed: (block, element, value) => { mine[block.block_id] = { value }; },
+    suggest: async (block, element, typed) => (await act("suggest", { view: view.id, block_id: block.block_id, action_id: element.action_id, typed })).options,
     act: async (block, element, value) => {
       if (!(await confirmed(element))) return;
       busy(block, element, true);

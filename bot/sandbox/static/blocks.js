@@ -114,8 +114,8 @@ function control(block, element, screen, id) {
   switch (element.type) {
     case "button": return button(block, element, screen, common);
     case "overflow": return overflow(element, screen, tell);
-    case "static_select":
-    case "external_select": return select(element, value, tell, common, optionItems(element));
+    case "external_select": return lookup(block, element, value, tell, common, screen);
+    case "static_select": return select(element, value, tell, common, optionItems(element));
     case "users_select": return select(element, value, tell, common, userItems(screen));
     case "channels_select": return select(element, value, tell, common, channelItems(screen));
     case "conversations_select": return select(element, value, tell, common, [...channelItems(screen), ...userItems(screen)]);
@@ -172,6 +172,36 @@ function select(element, value, tell, common, items) {
     }
   }
   return made;
+}
+
+// A menu whose options the app is asked for while somebody types.
+function lookup(block, element, value, tell, common, screen) {
+  const id = `o-${block.block_id}-${element.action_id}`;
+  const initial = element.initial_option;
+  const shown = value && typeof value === "object" ? value.text.text : value === initial?.value ? initial?.text.text ?? "" : value ?? "";
+  const offered = el("datalist", { id });
+  let options = [];
+  let asked = null;
+  const ask = async (typed) => {
+    if (typed.length < (element.min_query_length ?? 3) || asked === typed) return;
+    asked = typed;
+    const found = await screen.suggest?.(block, element, typed);
+    if (asked !== typed || !found) return;
+    options = found;
+    offered.replaceChildren(...found.map((o) => el("option", { value: simple(o.text.text) })));
+    choose(typed);
+  };
+  const choose = (typed) => tell(options.find((o) => simple(o.text.text) === typed) ?? (typed === shown ? value : null));
+  const made = el("input", {
+    ...common, type: "text", list: id, autocomplete: "off", placeholder: simple(element.placeholder?.text ?? "Type to search"),
+    onfocus: () => ask(made.value),
+    oninput: () => {
+      choose(made.value);
+      ask(made.value);
+    },
+  });
+  made.value = simple(shown);
+  return el("span", { class: "lookup" }, made, offered);
 }
 
 function ticks(element, value, tell, common, items, kind, screen) {

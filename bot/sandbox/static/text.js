@@ -15,7 +15,7 @@ const EMOJI = {
   no_entry: "⛔", no_entry_sign: "🚫", question: "❓", grey_question: "❔", exclamation: "❗", information_source: "ℹ️", zap: "⚡",
   seedling: "🌱", test_tube: "🧪", crossed_swords: "⚔️", label: "🏷️", inbox_tray: "📥", outbox_tray: "📤", package: "📦", robot_face: "🤖",
   heart: "❤️", smile: "😄", slightly_smiling_face: "🙂", thinking_face: "🤔", checkered_flag: "🏁", triangular_flag_on_post: "🚩",
-  arrow_right: "➡️", arrow_up: "⬆️", arrow_down: "⬇️", new: "🆕", sos: "🆘", ballot_box_with_check: "☑️", house: "🏠", scroll: "📜",
+  arrow_right: "➡️", arrow_up: "⬆️", arrow_down: "⬇️", new: "🆕", sos: "🆘", ballot_box_with_check: "☑️", ballot_box_with_ballot: "🗳️", paperclip: "📎", point_left: "👈", boom: "💥", house: "🏠", scroll: "📜",
 };
 
 // Without a colour emoji font a browser draws empty boxes; then words and coloured dots do better.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bot.kit.text import clean, clip, one_line
+from bot.kit.text import clean, clip, inert, one_line
 
 Block = dict[str, Any]
 
@@ -15,9 +15,7 @@ SECTION, HEADER, BUTTON, FIELD, CONTEXT = 3000, 150, 75, 2000, 2000
 
 def safe(text: str, limit: int = 2900) -> str:
     """Text from an alert, a person or a program: nothing in it can mention, link or format."""
-    # A zero-width space after a mark that could open something keeps Slack from taking it for one; `web_1` stays whole.
-    marks = r"(?<![A-Za-z0-9])[*_~]|`|@(?=channel|here|everyone)"
-    return cut(re.sub(marks, "\\g<0>\u200b", escaped(clip(clean(text), limit))), limit)
+    return cut(inert(clip(clean(text), limit)), limit)
 
 
 def code(text: str, limit: int = 2900) -> str:
@@ -32,6 +30,18 @@ def mentions(text: str, limit: int) -> str:
         r"(<@[UW][A-Z0-9]{1,20}>|<#C[A-Z0-9]{1,20}>)", re.sub(r"@(?=channel|here|everyone)", "@\u200b", clean(text))
     )
     return cut("".join(part if i % 2 else escaped(part) for i, part in enumerate(parts)), limit)
+
+
+def formatted(text: str, limit: int = 2900) -> str:
+    """What the author of a runbook wrote, with its formatting; what was filled into it can mention and link nothing."""
+    plain = re.sub(r"@(?=channel|here|everyone)", "@\u200b", clean(text))
+    return cut(escaped(plain), limit)
+
+
+def named(names: Sequence[str], limit: int = 600) -> str:
+    """People, as mentions, and `@names` of groups, which are known to us alone."""
+    told = [f"<@{name}>" if re.fullmatch(r"[UW][A-Z0-9]{1,20}", name) else safe(name, 100) for name in names]
+    return cut(" or ".join(told), limit) or "nobody"
 
 
 def quoted(word: str) -> str:

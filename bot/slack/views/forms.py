@@ -1,12 +1,14 @@
 """The forms people fill in."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bot.incidents.model import Sev
 from bot.slack import ids
-from bot.slack.views.blocks import Block, context, entry, modal, option, plain, safe, section
+from bot.slack.views.blocks import Block, entry, modal, option, plain, safe, section
+
+WORD = "word"
 
 SEVERITIES = {
     Sev.SEV1: "SEV1 · critical: everybody is affected",
@@ -74,81 +76,19 @@ def resolve(incident_id: str) -> Block:
 def loading(title: str) -> Block:
     """Shown at once, while the real form is made."""
     text = ":hourglass_flowing_sand: Loading… If this stays, close it and press the button again."
-    return modal(ids.RUN_FORM, title, [section(text)])
+    return modal(ids.NOTE_VIEW, title, [section(text)])
 
 
 def trouble(title: str, text: str) -> Block:
     """Why there is no form."""
-    return modal(ids.RUN_FORM, title, [section(f":warning: {safe(text)}")])
+    return modal(ids.NOTE_VIEW, title, [section(f":warning: {safe(text)}")])
 
 
-def run(
-    *,
-    incident_id: str,
-    runbook: str,
-    sha256: str,
-    name: str,
-    description: str,
-    risk: str,
-    params: Sequence[Mapping[str, Any]],
-    values: Mapping[str, Any],
-    steps: Sequence[str],
-) -> Block:
-    """A runbook's parameters, filled in from the alert; each of *params* has name, type, label, help, choices."""
-    blocks: list[Block] = [section(f"*{safe(name, 150)}*\n{safe(description, 1500)}")]
-    blocks.append(context(f"Risk: {risk} · {len(steps)} steps: " + safe(" → ".join(steps), 1200)))
-    blocks += [_param(param, values.get(param["name"])) for param in params[:40]]
-    blocks.append(
-        entry(
-            "mode",
-            "How",
-            {
-                "type": "radio_buttons",
-                "options": [option("Run it", "run"), option("Dry run: only look, change nothing", "dry_run")],
-                "initial_option": option("Run it", "run"),
-            },
-        )
-    )
-    about = json.dumps({"incident": incident_id, "runbook": runbook, "sha256": sha256})
-    return modal(ids.RUN_FORM, "Run a runbook", blocks, submit="Go", about=about)
-
-
-def _param(param: Mapping[str, Any], value: Any) -> Block:
-    label = param.get("label") or str(param["name"]).replace("_", " ").capitalize()
-    kind = param.get("type", "string")
-    element: Block
-    if kind == "choice":
-        choices = [option(choice, choice) for choice in param["choices"][:100]]
-        element = {"type": "static_select", "options": choices}
-        if str(value) in map(str, param["choices"][:100]):
-            element["initial_option"] = option(str(value), str(value))
-    elif kind == "bool":
-        yes = option("Yes", "true")
-        element = {"type": "checkboxes", "options": [yes]}
-        if value:
-            element["initial_options"] = [yes]
-        return entry(f"param.{param['name']}", label, element, optional=True, hint=param.get("help"))
-    elif kind == "user":
-        element = {"type": "users_select"}
-        if value:
-            element["initial_user"] = str(value)
-    elif kind in ("int", "number"):
-        element = {"type": "number_input", "is_decimal_allowed": kind == "number"}
-        for bound, key in (("min", "min_value"), ("max", "max_value")):
-            if param.get(bound) is not None:
-                element[key] = _digits(param[bound])
-        if value is not None:
-            element["initial_value"] = _digits(value)
-    else:
-        element = {"type": "plain_text_input", "max_length": 256}
-        if value is not None:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            element["initial_value"] = shown[:256]
-    return entry(
-        f"param.{param['name']}", label, element, optional=not param.get("required", True), hint=param.get("help")
-    )
-
-
-def _digits(value: float) -> str:
-    """A number as Slack takes it: no exponent."""
-    return str(value) if isinstance(value, int) else f"{value:.10f}".rstrip("0").rstrip(".")
+def with_word(view: Mapping[str, Any], text: str) -> Block:
+    """The same form, with a word on top of it; what was filled in stays."""
+    kept = ("type", "callback_id", "title", "submit", "close", "private_metadata")
+    blocks = [block for block in view["blocks"] if block.get("block_id") != WORD]
+    return {
+        **{key: view[key] for key in kept if view.get(key)},
+        "blocks": [{**section(text), "block_id": WORD}, *blocks[:99]],
+    }

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from bot.alerts.model import AlertRow, AlertState
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Remark, Unfurnished
 from bot.incidents.model import Incident, Status
 from bot.kit.clock import duration_text
 from bot.kit.text import one_line
 from bot.slack import ids
 from bot.slack.views.blocks import (
+    SECTION,
     Block,
     actions,
     button,
     context,
+    cut,
     divider,
     header,
     link,
@@ -23,6 +25,7 @@ from bot.slack.views.blocks import (
     safe,
     section,
 )
+from bot.slack.views.runbook import offered
 
 Drawn = tuple[str, list[Block]]
 
@@ -33,9 +36,9 @@ MARK = {
     "SEV4": ":large_blue_circle:",
     "SEV5": ":white_circle:",
 }
-RISK = {"low": "primary", "medium": None, "high": "danger"}
 SHOWN_ALERTS = 5
 ROOM = 2800
+MOST_BLOCKS = 50
 
 
 def card(noun: Card) -> Drawn:
@@ -153,17 +156,6 @@ def listing(incidents: Sequence[Incident], *, open_only: bool) -> Drawn:
     return f"{len(incidents)} {what} incidents", blocks
 
 
-def offers(incident: Incident, runbooks: Sequence[Offer]) -> Drawn:
-    """Runbooks as buttons."""
-    if not runbooks:
-        text = "There are no runbooks yet. Put YAML files into the `runbooks` folder and restart."
-        return text, [section(text)]
-    blocks: list[Block] = [section(f"*Runbooks for {incident.reference}*")]
-    for start in range(0, min(len(runbooks), 25), 5):
-        blocks.append(actions(*(_offer(incident, offer) for offer in runbooks[start : start + 5])))  # noqa: PERF401
-    return "Runbooks", blocks
-
-
 def _headline(incident: Incident) -> str:
     return f"{incident.reference} {incident.severity} {incident.status}: {safe(incident.title, 250)}"
 
@@ -254,17 +246,15 @@ def _buttons(noun: Card) -> list[Block]:
         )
     main.append(button("Resolve", ids.RESOLVE, incident.id))
     rows = [actions(*main)]
-    if noun.offers:
-        rows += [divider(), section("*Runbooks that may help*")]
-        rows.append(actions(*(_offer(incident, offer) for offer in noun.offers[:5])))
+    rows += [divider(), section("*Runbooks that may help*" if noun.offers else "*Runbooks*")]
+    rows.append(offered(incident, noun.offers))
     return rows
 
 
-def _offer(incident: Incident, offer: Offer) -> Block:
-    made = button(offer.name, ids.START_RUN, f"{incident.id}:{offer.runbook}", style=RISK.get(offer.risk))
-    # Several buttons of one action in a message need ids of their own.
-    made["action_id"] = f"{ids.START_RUN}:{offer.runbook}"
-    return made
+def remark(noun: Remark) -> Drawn:
+    """What a runbook says. Its own mentions are meant; whatever was filled in has been made harmless."""
+    blocks = [section(noun.text)] if len(noun.text) <= SECTION else paragraphs(noun.text.split("\n"))
+    return cut(noun.text, SECTION), blocks[:MOST_BLOCKS]
 
 
 def failing(noun: Unfurnished) -> Drawn:
