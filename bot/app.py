@@ -43,8 +43,8 @@ from bot.postmortems.share import Share
 from bot.reactions import leaving_out
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
+from bot.runs import needs, scratch
 from bot.runs import run as runs
-from bot.runs import scratch
 from bot.runs.access import May
 from bot.runs.aftermath import Aftermath
 from bot.runs.asking import Asking
@@ -78,6 +78,8 @@ log = structlog.get_logger()
 
 # Larger than any body the webhooks take; they keep their own bound while reading.
 WEB_LIMIT = 17 * 1024**2
+# Where the runbooks are that the bot brings: in its source, and in the package.
+BROUGHT = (Path(__file__).parent.parent / "runbooks", Path(__file__).parent / "data/runbooks")
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,10 @@ class Bot:
             for runbook in runbooks
             if runbook not in self.books.runbooks
         ]
+        found += self.reach.oddities()
+        if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
+            # Of those that the bot brings, each installation uses what it has something for.
+            found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
         return found
 
     def _idle(self) -> list[str]:
@@ -573,13 +579,7 @@ def build(
 def runbook_folder(folder: Path, config: Config) -> Path:
     """Where the runbooks are: beside the configuration, else where the bot was started, else those it brings."""
     wanted = Path(config.general.runbooks)
-    places = [
-        folder / wanted,
-        wanted,
-        Path(__file__).parent.parent / "runbooks",
-        Path(__file__).parent / "data/runbooks",
-    ]
-    return next((place for place in places if place.is_dir()), wanted)
+    return next((place for place in (folder / wanted, wanted, *BROUGHT) if place.is_dir()), wanted)
 
 
 def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:

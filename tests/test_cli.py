@@ -118,15 +118,32 @@ def test_check_says_what_is_most_likely_a_mistake(tocsin, tmp_path):
     assert "no runbook 'nonsuch'" in dangling[2]
 
 
+def test_check_says_what_runbooks_name_and_nobody_has(tocsin, tmp_path):
+    tocsin("migrate")
+    (tmp_path / "config" / "runbooks").mkdir(parents=True)
+    put(tmp_path / "config" / "targets.yaml", "version: 1\nsecrets:\n  KEY: {env: NOT_SET}\n")
+    put(
+        tmp_path / "config" / "runbooks" / "look.yaml",
+        "version: 1\nid: look\nname: Look\nowner: me\nsteps:\n  - exec: {argv: [df], host: web-1}\n",
+    )
+    code, _, err = tocsin("check")
+
+    assert code == 1
+    assert "targets.yaml has no host 'web-1', for look" in err
+    assert "targets.yaml: secret 'KEY': the environment variable NOT_SET is not set" in err
+
+
 def test_check_names_the_mistakes_of_all_files_at_once(tocsin, tmp_path):
     (tmp_path / "config").mkdir()
     put(tmp_path / "config" / "tocsin.yaml", "version: 1\npager: nonsuch\n")
     put(tmp_path / "config" / "routes.yaml", "version: 1\nroutez: []\n")
+    put(tmp_path / "config" / "targets.yaml", "version: 1\nhost: {}\n")
     code, _, err = tocsin("check")
 
     assert code == 2
     assert "nonsuch" in err
     assert "routes.yaml:2" in err
+    assert "targets.yaml:2" in err
 
 
 def test_check_says_what_a_pager_lacks(tocsin, tmp_path):

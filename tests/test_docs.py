@@ -25,6 +25,7 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
+from bot.catalog import targets
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -284,6 +285,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
         ("catalog.yaml", [catalog.Service, catalog.Team]),
+        ("targets.yaml", [targets.Host, targets.Connection, targets.Secret]),
     ],
 )
 def test_every_key_of_the_configuration_is_listed(title, models):
@@ -294,7 +296,12 @@ def test_every_key_of_the_configuration_is_listed(title, models):
 
 @pytest.mark.parametrize(
     ("title", "model"),
-    [("routes.yaml", routing.Routes), ("connections.yaml", catalog._Connections), ("catalog.yaml", catalog._Catalog)],
+    [
+        ("routes.yaml", routing.Routes),
+        ("connections.yaml", catalog._Connections),
+        ("catalog.yaml", catalog._Catalog),
+        ("targets.yaml", targets.Targets),
+    ],
 )
 def test_every_key_of_a_whole_file_is_named(title, model):
     assert keys(model) <= set(coded(chapter(read("docs/configure.md"), title)))
@@ -451,6 +458,8 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
                 assert {c.source for c in config.connections.values()} <= set(SHELVES.sources)
             elif name == catalog.ROUTES:
                 assert routing.load(folder / name).routes
+            elif name == catalog.TARGETS:
+                assert targets.load(folder, token).targets.connections
             elif name == "prometheus.yml":
                 assert yaml.load(text, name).data["scrape_configs"]
             elif name == "alertmanager.yml":
@@ -460,7 +469,8 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
         except UserError as error:
             pytest.fail(f"{page}: {told(error)}")
 
-    assert {"tocsin.yaml", "connections.yaml", "routes.yaml", "catalog.yaml", "restart-worker.yaml"} <= seen
+    assert {"tocsin.yaml", "connections.yaml", "routes.yaml", "catalog.yaml", "targets.yaml"} <= seen
+    assert "restart-worker.yaml" in seen
 
 
 def test_the_examples_of_runbooks_are_played(tmp_path):
@@ -480,9 +490,12 @@ def test_the_examples_of_runbooks_are_played(tmp_path):
 def test_the_example_configuration_is_read():
     config = catalog.load(ROOT / "config.example", {"ALERTMANAGER_TOKEN": "x" * 32})
     routes = routing.load(ROOT / "config.example/routes.yaml")
+    reach = targets.load(ROOT / "config.example", {})
 
     assert config.connections
     assert config.services
+    assert reach.connection("prometheus").private
+    assert reach.oddities() == []
     assert [route.name for route in routes.routes] == ["watchdog", "critical", "everything else"]
 
 

@@ -24,11 +24,12 @@ from pydantic_core import ErrorDetails
 from bot.catalog.quiet import QuietHours
 from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
-from bot.kit.text import nearest
+from bot.kit.text import clip, nearest
 from bot.kit.yaml import Document, YamlError
 from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
+TARGETS = "targets.yaml"
 TOKEN_LENGTH = 16
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
@@ -250,7 +251,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     problems += [
         f"{wrong.name}:1: this file is not read; call it {wrong.stem}.yaml"
         for wrong in sorted(folder.glob("*.yml"))
-        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES)
+        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS)
     ]
     opening = _document(folder, GENERAL, problems)
     general = None if opening is None else _tried(opening, General, problems)
@@ -323,6 +324,10 @@ def _told(found: Document, shape: type[BaseModel], problem: ErrorDetails) -> tup
         return found.line(place), f"{name!r} is missing"
     if kind == "extra_forbidden":
         return found.line(place), _unknown(shape, problem["loc"])
+    if problem["loc"] and problem["loc"][-1] == "[key]":
+        return found.line(
+            place
+        ), f"{'.'.join(map(str, place[:-1]))}: {clip(str(place[-1]), 60)!r} cannot be a name here"
     said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return found.line(place), f"{where}: {_SAYS.get(kind, said)}"
 
@@ -366,7 +371,8 @@ def _keys(shape: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
         if isinstance(step, int):
             node = node.get("items", {})
         else:
-            node = node.get("properties", {}).get(step) or node.get("additionalProperties") or {}
+            named: Any = next(iter(node.get("patternProperties", {}).values()), {})
+            node = node.get("properties", {}).get(step) or node.get("additionalProperties") or named
         if not isinstance(node, dict):
             return []
     return sorted(landed(node).get("properties", {}))

@@ -6,49 +6,89 @@ that was changed is used at once, and one that is missing stops the step that ne
 
 import asyncio
 import base64
+import contextlib
+import os
 import re
-from collections.abc import Iterable, Mapping
+import shutil
+import signal
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
-from bot.catalog.config import Strict, Version, checked, document
+from bot.catalog.config import TARGETS, ConfigError, Strict, Version, checked, document
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.text import nearest
 
-TARGETS = "targets.yaml"
 SECRET_LIMIT = 64 * 1024
 COMMAND_SECONDS = 10.0
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 
+_ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+
 Kind = Literal["http", "prometheus", "loki", "postgres", "sqlite", "kestra", "kubernetes"]
+DATABASES: tuple[Kind, ...] = ("postgres", "sqlite")
 Item = TypeVar("Item")
 
 
 class Secret(Strict):
     """Where a secret is: in exactly one of these places."""
 
-    env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    env: str | None = None
     file: Path | None = None
     command: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _elsewhere(cls, found: object) -> object:
+        if not isinstance(found, dict | Secret):
+            raise ValueError(f"a secret is never written here; {_PLACES}")
+        return found
+
+    @field_validator("env")
+    @classmethod
+    def _variable(cls, found: str | None) -> str | None:
+        # A name that is none is not repeated: somebody may have written the secret itself.
+        if found is not None and not re.fullmatch(_ENV_NAME, found):
+            raise ValueError("names an environment variable, such as LB_TOKEN")
+        return found
 
     @model_validator(mode="after")
     def _one(self) -> "Secret":
         if sum(place is not None for place in (self.env, self.file, self.command)) != 1:
-            raise ValueError("say where the secret is: {env: NAME}, {file: /path} or {command: [program, argument]}")
+            raise ValueError(_PLACES)
         return self
+
+
+_PLACES = "say where the secret is: {env: NAME}, {file: /path} or {command: [program, argument]}"
 
 
 class Host(Strict):
     """A machine that steps reach over ssh, with a key of its own and host keys that are known beforehand."""
 
-    address: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]{0,252}$")
+    address: str = Field(description="name or IP address")
     port: StrictInt = Field(default=22, ge=1, le=65535)
-    user: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
-    key: Path
-    known_hosts: Path
+    user: str = Field(description="whose programs they are there")
+    key: Path = Field(description="private key without a passphrase, for nobody else to read")
+    known_hosts: Path = Field(description="keys that the host may have, as ssh-keyscan prints them")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, found: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9:][A-Za-z0-9.:-]{0,252}", found):
+            raise ValueError("is neither the name of a host nor an IP address; the port stands beside it")
+        return found
+
+    @field_validator("user")
+    @classmethod
+    def _user(cls, found: str) -> str:
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", found):
+            raise ValueError("is not the name of a user")
+        return found
 
 
 class Connection(Strict):
@@ -126,6 +166,44 @@ class Reach:
         """A file that targets.yaml names, relative to the folder it is in."""
         return self.folder / path
 
+    def oddities(self) -> list[str]:
+        """What will stop the steps that use it: files, variables and programs that are not there. Nothing is opened."""
+        found = []
+        for name, host in self.targets.hosts.items():
+            told = [
+                self._missing(host.key, "key") or self._open(host.key),
+                self._missing(host.known_hosts, "known_hosts"),
+            ]
+            found += [f"host {name!r}: {one}" for one in told if one]
+        for name, connection in self.targets.connections.items():
+            told = [self._absent(secret) for secret in _secrets(connection)]
+            if connection.ca is not None:
+                told.append(self._missing(connection.ca, "ca"))
+            if connection.url.startswith("http://") and not connection.private and _secrets(connection):
+                told.append("its credentials go over http://, where anybody on the way can read them")
+            found += [f"connection {name!r}: {one}" for one in told if one]
+        found += [
+            f"secret {name!r}: {one}" for name, where in self.targets.secrets.items() if (one := self._absent(where))
+        ]
+        return [f"{TARGETS}: {one}" for one in found]
+
+    def _missing(self, path: Path, what: str) -> str | None:
+        return None if self.path(path).is_file() else f"there is no file {self.path(path)} ({what})"
+
+    def _open(self, path: Path) -> str | None:
+        if self.path(path).stat().st_mode & 0o077:
+            return f"ssh refuses a key that others may read: chmod 600 {self.path(path)}"
+        return None
+
+    def _absent(self, where: Secret) -> str | None:
+        if where.env is not None and not self.environment.get(where.env, "").strip():
+            return f"the environment variable {where.env} is not set"
+        if where.file is not None:
+            return self._missing(where.file, "file")
+        if where.command is not None and shutil.which(where.command[0], path=self.environment.get("PATH")) is None:
+            return f"the program {where.command[0]} is not installed"
+        return None
+
     def known(self, name: str) -> bool:
         """Whether a secret of that name can be looked for: listed in targets.yaml, or in the environment."""
         return name in self.targets.secrets or name in self.environment
@@ -151,8 +229,58 @@ class Reach:
 def load(folder: Path, environment: Mapping[str, str]) -> Reach:
     """What *folder*'s targets.yaml says; nothing may be reached where there is none. ConfigError with all problems."""
     found = document(folder / TARGETS)
-    targets = Targets() if found is None else checked(found, Targets)
+    if found is None:
+        return Reach(Targets(), folder, environment)
+    targets = checked(found, Targets)
+    problems = [
+        str(found.error(("connections", name, *place), f"connection {name!r}: {wrong}"))
+        for name, connection in targets.connections.items()
+        for place, wrong in _wrong(connection)
+    ]
+    if problems:
+        raise ConfigError(problems)
     return Reach(targets, folder, environment)
+
+
+def _wrong(found: Connection) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Where a connection does not make sense, and why. The url stays out: it may hold a password."""
+    try:
+        url = urlsplit(found.url)
+        password = url.password
+    except ValueError:
+        yield ("url",), "the url cannot be read"
+        return
+    if password is not None:
+        yield ("url",), "a password never stands in a url; use username and password"
+    elif found.kind not in DATABASES and url.username is not None:
+        yield ("url",), "a user never stands in this url; use username and password"
+    if found.kind in DATABASES:
+        if found.kind == "postgres" and url.scheme not in ("postgresql", "postgres"):
+            yield ("url",), "the url of a postgres is postgresql://host:5432/database"
+        for field in ("token", "headers"):
+            if getattr(found, field):
+                yield (field,), f"{field} does nothing for a database; use username and password"
+        return
+    if url.scheme not in ("http", "https") or not url.hostname:
+        yield ("url",), f"the url of {found.kind} begins with http:// or https:// and names a host"
+    if url.query or url.fragment or found.url.endswith(("?", "#")):
+        yield ("url",), "the url ends with a path: no ? and no #"
+    if found.write:
+        yield ("write",), f"write does nothing for {found.kind}, only for a database"
+    if found.token is not None and (found.username is not None or found.password is not None):
+        yield ("token",), "give a token, or a username and a password"
+    elif (found.username is None) != (found.password is None):
+        yield ("username" if found.password is None else "password",), "a username needs a password, and a password one"
+    for header in found.headers:
+        if not re.fullmatch(_HEADER, header):
+            yield ("headers", header), f"{header!r} is not the name of a header"
+        if header.lower() == "authorization" and (found.token is not None or found.password is not None):
+            yield ("headers", header), "Authorization is made of the token or the password already"
+
+
+def _secrets(connection: Connection) -> list[Secret]:
+    places = (connection.token, connection.password, *connection.headers.values())
+    return [where for where in places if where is not None]
 
 
 def _named(there: Mapping[str, Item], name: str, one: str, many: str) -> Item:
@@ -178,31 +306,51 @@ def _read(path: Path, name: str) -> str:
 
 async def _printed(command: list[str], name: str, environment: Mapping[str, str]) -> str:
     """What a program such as a vault's client prints. Its errors are not shown: they may hold the secret."""
+    ours, its = os.pipe()
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(ours, "rb", buffering=0)
+    )
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=dict(environment),
-        )
-    except OSError as error:
-        raise PermanentError(
-            f"the secret {name} cannot be had: {command[0]} cannot be run ({error.strerror})"
-        ) from None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=its,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise PermanentError(
+                f"the secret {name} cannot be had: {command[0]} cannot be run ({error.strerror})"
+            ) from None
+        finally:
+            os.close(its)
+        return await _given(process, stream, command[0], name)
+    finally:
+        transport.close()
+
+
+async def _given(process: asyncio.subprocess.Process, stream: asyncio.StreamReader, program: str, name: str) -> str:
+    out = bytearray()
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
-            out, _ = await process.communicate()
+            while len(out) <= SECRET_LIMIT and (piece := await stream.read(65536)):
+                out += piece
+            if len(out) <= SECRET_LIMIT:
+                await process.wait()
     except TimeoutError:
         raise TemporaryError(
-            f"the secret {name} cannot be had: {command[0]} gave none within {COMMAND_SECONDS:g} s"
+            f"the secret {name} cannot be had: {program} gave none within {COMMAND_SECONDS:g} s"
         ) from None
     finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode:
-        raise PermanentError(f"the secret {name} cannot be had: {command[0]} ended with code {process.returncode}")
-    return _text(out, name, command[0])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it, and what it started
+        await process.wait()
+    if len(out) <= SECRET_LIMIT and process.returncode:
+        raise PermanentError(f"the secret {name} cannot be had: {program} ended with code {process.returncode}")
+    return _text(bytes(out), name, program)
 
 
 def _text(raw: bytes, name: str, where: str) -> str:

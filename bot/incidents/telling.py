@@ -14,6 +14,7 @@ from bot.kit.clock import Clock
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
+    "run.glass_broken",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
 )
 

@@ -22,8 +22,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from bot.kit.clock import parse_duration
+from bot.kit.clock import parse_duration, parse_time
 from bot.kit.errors import PermanentError
+from bot.kit.text import clip
 
 SOURCE_LIMIT = 8 * 1024
 OUTPUT_LIMIT = 64 * 1024
@@ -441,6 +442,7 @@ def _environment() -> _Sandbox:
     known = sandbox.filters
     sandbox.filters = {name: _charged(known[name]) for name in _FILTERS}
     sandbox.filters |= {
+        "epoch": _epoch,
         "filesize": _filesize,
         "host": _host,
         "int": _int,
@@ -555,6 +557,14 @@ def _seconds(value: str) -> float:
     """A duration such as `1m30s` in seconds."""
     length = parse_duration(str(value)).total_seconds()
     return int(length) if length == int(length) else length
+
+
+def _epoch(value: str) -> int:
+    """A moment such as `2025-01-06T09:00:00Z` in seconds since 1970."""
+    moment = parse_time(str(value))
+    if moment is None:
+        raise ExpressionError(f"{clip(str(value), 60)!r} is no moment such as 2025-01-06T09:00:00Z")
+    return int(moment.timestamp())
 
 
 def _tojson(value: Any) -> str:

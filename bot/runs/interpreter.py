@@ -480,11 +480,13 @@ class Interpreter:
             "count": len(items),
             "failed": len(failed),
         }
-        told = f"{len(dones) - len(failed)} of {len(items)} went well"
+        unneeded = sum(done.state == StepState.SKIPPED for done in dones)
+        told = f"{len(dones) - len(failed) - unneeded} of {len(items)} went well"
+        told += f", {unneeded} not needed" if unneeded else ""
         outcome = Outcome(ok=not failed, summary=told, values=storable(counted))
         if not failed:
-            looked = dones and all(done.state == StepState.PREVIEWED for done in dones)
-            state = StepState.PREVIEWED if looked else StepState.SUCCEEDED
+            states = {done.state for done in dones}
+            state = states.pop() if states in ({StepState.PREVIEWED}, {StepState.SKIPPED}) else StepState.SUCCEEDED
             await self.journal.finished(row, outcome, state)
             return Done(state, name, result={"values": outcome.values, "outputs": {}})
         first = failed[0]

@@ -21,8 +21,8 @@ from bot.runs.runbook import LiveChoices, Runbook
 
 log = structlog.get_logger()
 
-# Slack gives three seconds when somebody types into a menu; nobody waits longer for a form either.
-SECONDS = 2.5
+# Nobody waits longer for a form; and Slack gives three seconds in all when somebody types into a menu.
+SECONDS, TYPING = 2.5, 2.0
 # What was found is good for a moment: a menu asks again with each letter.
 FRESH = 20.0
 # As many as can be remembered with the form until it is sent.
@@ -55,8 +55,9 @@ class Live:
         found = await asyncio.gather(*(self.look(runbook, incident, name) for name in names))
         return {name: _at_most(each, most) for name, each in zip(names, found, strict=True)}
 
-    async def look(self, runbook: Runbook, incident: Incident, name: str) -> Choices:
-        """The choices of one parameter, all of them."""
+    async def look(self, runbook: Runbook, incident: Incident, name: str, *, most: float | None = None) -> Choices:
+        """The choices of one parameter, all of them, within *most* seconds."""
+        seconds = self.seconds if most is None else min(most, self.seconds)
         key, now = (runbook.sha256, name), time.monotonic()
         if key in self._known and now - self._known[key][0] < self.fresh:
             return self._known[key][1]
@@ -64,10 +65,10 @@ class Live:
         if live is None:
             return Choices(trouble="it has none that are looked up")
         try:
-            async with asyncio.timeout(self.seconds):
-                choices = Choices(await self._found(runbook, incident, name, live))
+            async with asyncio.timeout(seconds):
+                choices = Choices(await self._found(runbook, incident, name, live, seconds))
         except TimeoutError:
-            return Choices(trouble=f"looking took longer than {self.seconds:g} s")
+            return Choices(trouble=f"looking took longer than {seconds:g} s")
         except BotError as error:
             log.info("form.no_choices", runbook=runbook.id, param=name, reason=str(error))
             return Choices(trouble=clip(one_line(str(error)), 200))
@@ -75,8 +76,10 @@ class Live:
         self._known[key] = (now, choices)
         return choices
 
-    async def _found(self, runbook: Runbook, incident: Incident, name: str, live: LiveChoices) -> tuple[str, ...]:
-        outcome, known = await self.interpreter.look(runbook, incident, live.step, seconds=self.seconds * 0.9)
+    async def _found(
+        self, runbook: Runbook, incident: Incident, name: str, live: LiveChoices, seconds: float
+    ) -> tuple[str, ...]:
+        outcome, known = await self.interpreter.look(runbook, incident, live.step, seconds=seconds * 0.9)
         if not outcome.ok:
             raise PermanentError(outcome.summary or "the look failed")
         value = evaluate(live.value, {**known, **outcome.values, **outcome.outputs})

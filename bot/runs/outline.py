@@ -94,6 +94,8 @@ class _Filling:
         return made
 
     def _quoted(self, text: Any, quote: Callable[[str, Any], str]) -> Any:
+        if isinstance(text, list):
+            return [self._quoted(one, quote) for one in text]
         if isinstance(text, str):
             with contextlib.suppress(PermanentError):
                 return render_quoted(text, self.known, quote)

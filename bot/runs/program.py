@@ -28,6 +28,23 @@ def _env(value: object) -> object:
 Env = Annotated[dict[str, Text], BeforeValidator(_env)]
 
 
+def need(program: str, hint: str) -> None:
+    """Refuse to go on where *program* is missing, with a *hint* at what to do."""
+    try:
+        process.find(program)
+    except PermanentError as error:
+        raise PermanentError(f"{error}; {hint}") from None
+
+
+def settle(name: str, outcome: process.Outcome, where: str = "the host") -> None:
+    """Raise where there is no end to speak of: something of *name* still runs, or its run was cancelled."""
+    if outcome.survivors:
+        pids = ", ".join(map(str, outcome.survivors))
+        raise PermanentError(f"{name} was killed and still runs (process {pids}); look at {where} before you try again")
+    if outcome.cancelled:
+        raise Cancelled(f"{name} was stopped")
+
+
 def told(
     context: StepContext,
     name: str,
@@ -37,11 +54,7 @@ def told(
     where: str = "the host",
 ) -> StepResult:
     """The end of the program called *name* as the result of its step; *where* is the machine it ran on."""
-    if outcome.survivors:
-        pids = ", ".join(map(str, outcome.survivors))
-        raise PermanentError(f"{name} was killed and still runs (process {pids}); look at {where} before you try again")
-    if outcome.cancelled:
-        raise Cancelled(f"{name} was stopped")
+    settle(name, outcome, where)
     values: dict[str, JsonValue] = {
         "stdout": outcome.stdout,
         "stderr": outcome.stderr,
@@ -86,13 +99,20 @@ def _read(how: Parse, outcome: process.Outcome) -> dict[str, JsonValue]:
     return {"json": found}
 
 
+def end(outcome: process.Outcome) -> str:
+    """How a program ended by itself, in words."""
+    if outcome.crowded:
+        return "had too many processes and was ended"
+    code = outcome.exit_code or 0
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
 def _summary(context: StepContext, name: str, outcome: process.Outcome, ok: bool) -> str:
     if outcome.timed_out:
         return f"{name} was stopped after {context.timeout:g} s; nothing of it still runs"
     if outcome.crowded:
-        return f"{name} had too many processes and was ended; nothing of it still runs"
-    code = outcome.exit_code or 0
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"{name} {end(outcome)}; nothing of it still runs"
+    how = end(outcome)
     if ok:
         return f"{name} {how} after {outcome.seconds:.1f} s"
     last = outcome.stderr.strip().rpartition("\n")[2] or outcome.stdout.strip().rpartition("\n")[2]

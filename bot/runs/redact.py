@@ -155,6 +155,16 @@ class Redactor:
         return text
 
 
+class Open(Redactor):
+    """Hides nothing: for what a program prints as data, which must be read whole before secrets are taken out of it.
+
+    Whoever uses it shows none of that text and redacts what is made of it.
+    """
+
+    def _mask(self, text: str) -> str:
+        return text
+
+
 class Stream:
     """Gives out whole lines, and keeps back what may turn out to be the beginning of a secret."""
 

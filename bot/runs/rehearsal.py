@@ -238,7 +238,7 @@ class _Mocks:
 @dataclass
 class Mocked(Attempts):
     """Makes attempts without the world. *names* are the steps by their places, those of runbooks that are called as
-    ``caller/step``; *bare* are those that went well without a mock; *wanted* is what those wait for that look at others.
+    ``caller/step``; *bare* are those that went well without a mock; *wanted* is what those need that look at others.
     """
 
     mocks: _Mocks = field(default_factory=lambda: _Mocks({}))

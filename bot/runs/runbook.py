@@ -227,6 +227,7 @@ class Alert(_Part):
     title: str = ""
     severity: str = ""
     url: str = ""
+    starts_at: str = ""
 
 
 class Trial(_Part):
@@ -236,7 +237,9 @@ class Trial(_Part):
     params: dict[str, Any] = Field(
         default_factory=dict, description="values of the parameters, on top of what the alert fills in"
     )
-    alert: Alert | None = Field(default=None, description="the alert: labels, annotations, title, severity, url")
+    alert: Alert | None = Field(
+        default=None, description="the alert: labels, annotations, title, severity, url, starts_at"
+    )
     dry_run: StrictBool = Field(default=False, description="as a dry run")
     mock: dict[str, Any] = Field(
         default_factory=dict, description="by step id: a result, {fail: why}, or a list of both, one an attempt"
@@ -496,14 +499,16 @@ def beside(file: Path, runbook: Runbook, steps: Shelf) -> dict[str, Runbook]:
 
 def steps_by_id(runbook: Runbook) -> dict[str, Step]:
     """Every step of a runbook that has an id, those below others too."""
-    found: dict[str, Step] = {}
+    return {step.id: step for step in every_step(runbook) if step.id is not None}
+
+
+def every_step(runbook: Runbook) -> Iterator[Step]:
+    """The steps of a runbook and those below them."""
     todo = [*runbook.steps, *runbook.on_failure, *runbook.always]
     while todo:
         step = todo.pop()
-        if step.id is not None:
-            found[step.id] = step
+        yield step
         todo += [*(step.on_failure or ()), *(step.rollback or ()), *([step.check] if step.check else ())]
-    return found
 
 
 def started_with(runbook: Runbook, trial: Trial) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bot.kit.errors import TemporaryError
@@ -34,3 +36,20 @@ def clear(folder: Path | None) -> None:
     """Remove the run's folder with all that is in it."""
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def corner(folder: Path | None) -> Iterator[Path]:
+    """A place below *folder* for files that one step hands to a program, for nobody else to read; gone afterwards."""
+    found = Path(tempfile.mkdtemp(prefix="step-", dir=folder))
+    try:
+        yield found
+    finally:
+        shutil.rmtree(found, ignore_errors=True)
+
+
+def put(file: Path, text: str) -> Path:
+    """*file*, made with *text* in it; only the bot's own user can read it."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+        opened.write(text)
+    return file

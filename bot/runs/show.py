@@ -100,6 +100,7 @@ class Show:
             return
         try:
             async with self._turn(run_id):
+                await self._breathe(run_id)
                 await self._draw(run_id, anyway=True)
         except (BotError, SQLAlchemyError) as error:
             log.warning("run.not_drawn", run=run_id, reason=type(error).__name__)

@@ -25,6 +25,7 @@ from bot.catalog.targets import Reach
 from bot.incidents.pager import ActResult, Kind
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError, TemporaryError
+from bot.kit.text import clip
 from bot.runs.expressions import render_quoted, render_value
 from bot.runs.redact import Redactor
 
@@ -52,7 +53,9 @@ PROSE = Mark.PROSE
 
 @dataclass(frozen=True)
 class Quoted:
-    """Marks a text in a language of its own: *quote* is given what stands before a `{{ … }}` and the value of it."""
+    """Marks a text in a language of its own, or a list of such texts: *quote* is given what stands before a `{{ … }}`
+    and the value of it.
+    """
 
     quote: Callable[[str, Any], str]
 
@@ -185,10 +188,14 @@ class StepContext:
         if self.folder is None:
             raise PermanentError("this runbook has no folder to look for files in")
         home = self.folder.resolve()
-        found = (home / name).resolve()
+        try:
+            found = (home / name).resolve()
+            there = found.exists()
+        except (OSError, ValueError):
+            raise PermanentError(f"{clip(name, 60)!r} cannot be the name of a file") from None
         if not found.is_relative_to(home) or found == home:
             raise PermanentError(f"{name!r} leads out of the folder of the runbooks")
-        if not found.exists():
+        if not there:
             raise PermanentError(f"there is no {name!r} in the folder of the runbooks")
         return found
 
@@ -270,8 +277,8 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
             continue
         known = _with_secrets(open_values, context) if marked.get(key) is SECRETS else open_values
         try:
-            if key in quoting and isinstance(value, str):
-                filled[key] = render_quoted(value, open_values, quoting[key])
+            if key in quoting:
+                filled[key] = _quoted(value, open_values, quoting[key])
             else:
                 filled[key] = render_value(value, known)
         except PermanentError as error:
@@ -281,6 +288,12 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, part['loc']))}: {message(part)}" for part in error.errors())
         raise PermanentError(context.redact.text(told)) from None
+
+
+def _quoted(value: Any, known: Mapping[str, Any], quote: Callable[[str, Any], str]) -> Any:
+    if isinstance(value, list):
+        return [_quoted(item, known, quote) for item in value]
+    return render_quoted(value, known, quote) if isinstance(value, str) else value
 
 
 def _with_secrets(values: Mapping[str, Any], context: StepContext) -> dict[str, Any]:

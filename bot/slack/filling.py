@@ -13,6 +13,7 @@ from bot.incidents import access, lifecycle, roles
 from bot.incidents.model import Incident
 from bot.kit.errors import BotError, UserError
 from bot.kit.shelf import Shelf
+from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import books as runbooks
 from bot.runs import form as forms_of
@@ -79,7 +80,7 @@ class Filling:
             return param.choices or []
         async with self.engine.db.read() as session:
             incident = await lifecycle.find(session, str(about.get("incident")))
-        found = (await self.live.look(runbook, incident, name)).found
+        found = (await self.live.look(runbook, incident, name, most=lives.TYPING)).found
         return lives.offered(str((about.get("live") or {}).get(name, "")), found)
 
     # -- the forms --------------------------------------------------------------------------------------------------
@@ -98,9 +99,14 @@ class Filling:
         async with self.engine.db.read() as session:
             incident = await self._incident(session, about, about["incident"])
             alerts = await lifecycle.alerts(session, incident.id)
+            held = await roles.held(session, incident.id)
         if not incident.is_open:
             raise UserError(f"{incident.reference} is not open any more, so nothing is run for it.")
-        if why := elsewhere(about.get("channel"), incident, runbook):
+        may = run_access.refusal(
+            runbook.access.run, f"{runbook.name} may be run", incident, about["person"], held, self._groups(about)
+        )
+        # Before anything is looked up for the form: that is for those who may run it as well.
+        if why := may or elsewhere(about.get("channel"), incident, runbook):
             raise UserError(why)
         if len(runbook.params) > runbook_views.FIELDS:
             raise UserError(
@@ -136,11 +142,14 @@ class Filling:
             incident = await self._incident(session, about, about["incident"])
             alerts = await lifecycle.alerts(session, incident.id)
             held = await roles.held(session, incident.id)
-        known = self.people.recall(about["person"])
-        groups = self.groups(known) if known is not None else frozenset()
+        groups = self._groups(about)
         fitting = self.ranking.offers(incident, alerts)
         may, hidden = runnable(self.books.runbooks, fitting, incident, about["person"], held, groups)
         return runbook_views.shelf(incident, may, hidden)
+
+    def _groups(self, about: Mapping[str, Any]) -> frozenset[str]:
+        known = self.people.recall(about["person"])
+        return self.groups(known) if known is not None else frozenset()
 
     async def _incident(self, session: AsyncSession, about: Mapping[str, Any], incident_id: str) -> Incident:
         incident = await lifecycle.find(session, incident_id)

@@ -29,7 +29,7 @@ RESOLVE_FORM = "incident.resolve_form"
 RUN_FORM = "run.form"
 APPROVAL_FORM = "approval.form"
 # What only tells something has a name as well, or Slack would send it to nobody.
-NOTE_VIEW = "note.view"
+NOTE_VIEW = "note"
 
 # Shortcuts
 DECLARE_SHORTCUT = "declare_incident"

@@ -49,6 +49,8 @@ def build(commands: Shelf, *, name: str = "Tocsin", url: str | None = None) -> d
     hint = "|".join(name.replace("_", "-") for name in commands)
     where = {} if url is None else {"url": url.rstrip("/") + PATH}
     requests = {} if url is None else {"request_url": url.rstrip("/") + PATH}
+    # Where Slack asks for the choices of a menu while somebody types.
+    choices = {} if url is None else {"message_menu_options_url": url.rstrip("/") + PATH}
     return {
         "_metadata": {"major_version": 2, "minor_version": 1},
         "display_information": {
@@ -73,7 +75,7 @@ def build(commands: Shelf, *, name: str = "Tocsin", url: str | None = None) -> d
         "oauth_config": {"scopes": {"bot": sorted(SCOPES)}},
         "settings": {
             "event_subscriptions": {**requests, "bot_events": list(EVENTS)},
-            "interactivity": {"is_enabled": True, **requests},
+            "interactivity": {"is_enabled": True, **requests, **choices},
             "org_deploy_enabled": False,
             "socket_mode_enabled": url is None,
             "token_rotation_enabled": False,

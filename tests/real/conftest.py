@@ -23,8 +23,11 @@ from tests.scenarios.conftest import QUICK, TOKEN, Stage, app_of_the_bot, staged
 # What needs a program that is absent is not collected; CI sets TOCSIN_TEST_ALL, which makes that an error.
 NEEDS = {
     "test_alertmanager.py": tuple(map(shutil.which, PROGRAMS)),
+    "test_ansible.py": (SSHD, shutil.which("ansible-playbook")),
+    "test_kubectl.py": (shutil.which("kubectl"), shutil.which("openssl")),
     "test_prometheus.py": tuple(map(shutil.which, PROGRAMS)),
     "test_ssh.py": (SSHD, shutil.which("ssh")),
+    "test_terraform.py": (shutil.which("terraform"),),
 }
 collect_ignore = [] if os.environ.get("TOCSIN_TEST_ALL") else [name for name, found in NEEDS.items() if not all(found)]
 

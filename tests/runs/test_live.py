@@ -10,6 +10,7 @@ from bot.runs.live import Live
 from bot.runs.params import ParamErrors
 from bot.runs.step import StepResult
 from tests.conftest import new_database
+from tests.runs.conftest import processes
 
 BOOK = """
 params:
@@ -90,6 +91,17 @@ async def test_a_look_that_takes_too_long_is_given_up(bench):
         found = await live.choices(book, bench.incident)
 
     assert "took longer than 0.3 s" in found["host"].trouble
+
+
+async def test_a_program_that_a_look_started_does_not_outlive_it(bench):
+    book = bench.runbook(
+        "params: {host: {type: choice, choices_from: {exec: {argv: [sleep, '31.7361']}, effect: read, value: lines}}}\n"
+        "steps:\n  - wait: {for: 0s}\n"
+    )
+    found = await Live(bench.interpreter(), seconds=0.5).choices(book, bench.incident)
+
+    assert "took longer than" in found["host"].trouble
+    await bench.until(lambda: not processes("31.7361"), within=8)
 
 
 async def test_of_very_many_choices_so_many_are_offered_as_can_be_remembered(bench):

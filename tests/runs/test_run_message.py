@@ -229,13 +229,13 @@ async def test_only_a_run_that_asks_shows_the_question(bench):
 
 async def test_an_edit_stands_for_a_while_before_the_next_one(bench, chat):
     bench.plugin("look")
-    show = Show(bench.engine, nothing_follows, chat, utc_now, bench.interpreter(), every_seconds=0.4)
+    show = Show(bench.engine, nothing_follows, chat, utc_now, bench.interpreter(), every_seconds=1.0)
     run_id = await bench.start("steps:\n  - look: {}\n")
+    begun = asyncio.get_running_loop().time()
     await show.show(run_id)
     await bench.carry_out(run_id)
-    begun = asyncio.get_running_loop().time()
 
     await show.show(run_id)
 
     assert chat.posted()[0].message.run.state == RunState.SUCCEEDED
-    assert 0.2 < asyncio.get_running_loop().time() - begun < 1.5
+    assert asyncio.get_running_loop().time() - begun >= 1.0

@@ -36,6 +36,7 @@ NEEDS = {
     "usergroups_list": ("usergroups:read",),
     "users_lookupByEmail": ("users:read.email",),
     "views_open": (),
+    "views_push": (),
     "views_update": (),
 }
 EVENTS = {"app_mention": ("app_mentions:read",), "team_join": ("users:read",), "user_change": ("users:read",)}
@@ -80,6 +81,7 @@ def test_every_button_that_a_view_shows_has_somebody_behind_it():
     forms = set()
     for name in actions:
         handled |= set(actions[name].BUTTONS) | set(getattr(actions[name], "OPENS", {}))
+        handled |= set(getattr(actions[name], "SENDS", {}))
         forms |= set(getattr(actions[name], "FORMS", {}))
     named = {value for key, value in vars(ids).items() if key.isupper() and "." in str(value)}
 

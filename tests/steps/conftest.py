@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bot.kit.ids import new_id
+from bot.kit.shelf import Shelf
 from bot.runs.redact import Redactor
 from bot.runs.step import StepContext, StepResult, prepare
 from tests.postgres import binaries
@@ -44,3 +45,9 @@ def bench() -> Bench:
 @pytest.fixture
 def run(bench: Bench) -> Callable[..., Any]:
     return bench.run
+
+
+@pytest.fixture(scope="session")
+def shelf_of_steps() -> Shelf:
+    """All step types."""
+    return Shelf("bot.steps", must_have=("Params", "run", "EFFECT", "RESULT", "preview")).load()

@@ -177,7 +177,8 @@ class Players:
         answered: set[str] = set()
         while True:
             assert loop.time() < end, f"a run in {channel.name} does not end"
-            runs = [m for m in channel.messages if "Run " in m.rendered and "ledger" in m.rendered]
+            told = [m for m in channel.messages if "Run " in m.rendered and "ledger" in m.rendered]
+            runs = [m for m in told if "Write the second line of" not in m.rendered]  # that is the question
             asking = [m for m in runs if "run.repeat" in str(m.blocks)]
             await self._say_yes(actor, channel)
             done = [m for m in runs if any(w in m.rendered for w in ENDS)]

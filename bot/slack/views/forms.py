@@ -6,7 +6,7 @@ from typing import Any
 
 from bot.incidents.model import Sev
 from bot.slack import ids
-from bot.slack.views.blocks import Block, entry, modal, option, plain, safe, section
+from bot.slack.views.blocks import Block, entry, mentions, modal, option, plain, section
 
 WORD = "word"
 
@@ -81,7 +81,7 @@ def loading(title: str) -> Block:
 
 def trouble(title: str, text: str) -> Block:
     """Why there is no form."""
-    return modal(ids.NOTE_VIEW, title, [section(f":warning: {safe(text)}")])
+    return modal(ids.NOTE_VIEW, title, [section(f":warning: {mentions(text, 2900)}")])
 
 
 def with_word(view: Mapping[str, Any], text: str) -> Block:
