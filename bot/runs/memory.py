@@ -130,10 +130,16 @@ class Memory:
         self.run.failure = {"step": "", "message": "", **(failure or {}), "state": state}
 
     async def ended(
-        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+        self,
+        run_id: str,
+        state: RunState,
+        failure: dict[str, Any] | None,
+        outputs: Mapping[str, Any],
+        raised: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         """The run is over."""
         self.run.state, self.run.failure, self.run.outputs = state, failure, dict(outputs)
+        self.run.raised = None if raised is None else list(raised)
         self.run.ended_at = self.clock()
 
     # -- people ---------------------------------------------------------------------------------------------------

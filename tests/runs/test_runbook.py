@@ -383,7 +383,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(WORDS, TREES, max_size=8))
 def test_any_tree_is_a_runbook_or_a_list_of_problems(tree):
     shelf = SHELF if SHELF.modules else SHELF.load()
