@@ -305,7 +305,11 @@ def test_parameters_come_from_the_alert_and_from_the_test(play):
         book,
         """
         - name: filled
-          alert: {title: It burns, starts_at: '2026-03-01T12:00:00Z', labels: {instance: 'web-1:9100'}, annotations: {summary: Smoke}}
+          alert:
+            title: It burns
+            starts_at: '2026-03-01T12:00:00Z'
+            labels: {instance: 'web-1:9100'}
+            annotations: {summary: Smoke}
           params: {n: 3}
           expect: {outputs: {host: web-1, n: 3, since: '2026-03-01T12:00:00Z'}}
         """,
