@@ -399,7 +399,7 @@ class Bot:
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
         )
-        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
+        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked, knocked=self.engine.courtesy.knock)
         sockets, routes = None, []
         if access.app_token is not None:
             token = access.app_token
