@@ -217,7 +217,7 @@ class Bot:
         doubts = [doubt for connection in self.config.connections.values() if (doubt := connection.doubt)]
         if general.auto_runbooks and doubts and len(doubts) == len(self.config.connections):
             found.append(f"auto_runbooks is on, but nothing that comes in may start a runbook: {'; '.join(doubts)}")
-        if general.operations_channel is None and general.announcement_channel is None:
+        if general.schedules and general.operations_channel is None and general.announcement_channel is None:
             found += [
                 f"{book.id}.yaml runs by the clock, but nobody sees it: set operations_channel in tocsin.yaml"
                 for book in self.books.runbooks.values()
@@ -409,7 +409,7 @@ class Bot:
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
         desk.policy, desk.log = policy, logbook.open
-        schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook)
+        schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook, on=general.schedules)
         for name, workflow in (
             ("open", opening.open),
             ("refresh", opening.refresh),

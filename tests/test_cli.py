@@ -301,7 +301,7 @@ def test_check_names_what_is_meant_to_happen_by_itself_and_cannot(tocsin, tmp_pa
     config = tmp_path / "config"
     (config / "runbooks").mkdir(parents=True)
     (config / "runbooks/nightly.yaml").write_text(NIGHTLY.replace("CRON", "30 2 * * *"))
-    (config / "tocsin.yaml").write_text("version: 1\nauto_runbooks: true\n")
+    (config / "tocsin.yaml").write_text("version: 1\nauto_runbooks: true\nschedules: true\n")
     (config / "connections.yaml").write_text(
         "version: 1\nconnections:\n  am: {source: alertmanager, token: {env: SHORT}}\n"
     )

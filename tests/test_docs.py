@@ -319,6 +319,7 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "retention": "see below",
         "operations_channel": "none",
         "auto_runbooks": "`false`",
+        "schedules": "`false`",
         "pagerduty": "none",
     }
 

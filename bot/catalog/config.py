@@ -135,6 +135,7 @@ class General(Strict):
     private_networks: tuple[str, ...] = ()
     auto_runbooks: StrictBool = False
     auto_failures: Annotated[StrictInt, Field(ge=1, le=100)] = 3
+    schedules: StrictBool = False
     quiet_hours: Annotated[tuple[QuietHours, ...], BeforeValidator(_listed)] = ()
     operations_channel: str | None = None
     retention: Retention = Retention()

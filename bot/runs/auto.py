@@ -109,19 +109,29 @@ class History:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the operator lets start by itself. *doubts* says of each connection why its alerts are not enough."""
+    """What the operator lets start by itself: *on* by alerts, *schedules* by the clock.
+
+    *doubts* says of each connection why its alerts are not enough.
+    """
 
     on: bool = False
     failures: int = 3
     quiet: tuple[QuietHours, ...] = ()
     doubts: Mapping[str, str | None] = field(default_factory=dict)
+    schedules: bool = False
 
     @classmethod
     def of(cls, config: Config) -> "Policy":
         """As the configuration has it."""
         general = config.general
         doubts = {name: connection.doubt for name, connection in config.connections.items()}
-        return cls(general.auto_runbooks, general.auto_failures, general.quiet_hours, {**doubts, OWN: None})
+        return cls(
+            on=general.auto_runbooks,
+            failures=general.auto_failures,
+            quiet=general.quiet_hours,
+            doubts={**doubts, OWN: None},
+            schedules=general.schedules,
+        )
 
 
 def offered(runbook: Runbook, alert: AlertRow, service: str | None) -> Offer | None:

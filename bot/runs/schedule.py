@@ -79,13 +79,14 @@ def local(schedule: Schedule, at: datetime) -> str:
 
 @dataclass
 class Schedules:
-    """The tick, and the workflow `schedule`."""
+    """The tick, and the workflow `schedule`. Where it is not *on*, no time is ever promised."""
 
     engine: Engine
     react: React
     clock: Clock
     books: Books
     logbook: Logbook
+    on: bool = True
 
     async def tick(self) -> None:
         """Look which times have come. Every process does, and one of them promises the run."""
@@ -98,7 +99,8 @@ class Schedules:
 
     async def _look(self) -> None:
         now = self.clock()
-        scheduled = {book.id: book for book in self.books.runbooks.values() if book.schedule is not None}
+        books = self.books.runbooks.values() if self.on else ()
+        scheduled = {book.id: book for book in books if book.schedule is not None}
         async with self.engine.db.read() as session:
             known = {row.runbook: row for row in await session.scalars(sa.select(Clockwork))}
         if gone := sorted(set(known) - set(scheduled)):
@@ -116,7 +118,7 @@ class Schedules:
         moment, now = datetime.fromisoformat(at), self.clock()
         book = self.books.runbooks.get(name)
         schedule = book.schedule if book is not None else None
-        if book is None or schedule is None or not _comes(schedule, moment):
+        if not self.on or book is None or schedule is None or not _comes(schedule, moment):
             log.info("schedule.gone", runbook=name, at=at)
             self.engine.metrics.scheduled("gone")
             return

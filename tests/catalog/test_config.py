@@ -202,6 +202,7 @@ def test_nothing_starts_by_itself_unless_somebody_says_so(tmp_path):
     found = config.load(tmp_path, {}).general
 
     assert not config.General().auto_runbooks
+    assert not config.General().schedules
     assert (found.auto_runbooks, found.auto_failures, found.operations_channel) == (True, 2, "ops")
     assert [(one.begin.hour, one.end.hour, one.days) for one in found.quiet_hours] == [(22, 6, ("sat", "sun"))]
 

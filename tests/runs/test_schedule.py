@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from bot.engine import Engine
 from bot.incidents import logbook, timeline
+from bot.incidents.chat import Channel
 from bot.incidents.logbook import Logbook
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError
@@ -99,6 +100,10 @@ def test_chance_spreads_the_start_and_is_the_same_for_every_process():
     assert spread(HOURLY, "a", NOON) == timedelta()
 
 
+def ops() -> FakeChat:
+    return FakeChat(channels={"COPS": Channel("COPS", "ops")})
+
+
 # -- with a database --------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +119,7 @@ class Bench:
     """One process's part in it, without its engine at work: what is promised stays there to be looked at."""
 
     def __init__(self, engine: Engine, clock: Clock, books: Books) -> None:
-        log = Logbook(engine, nothing_follows, FakeChat(), clock, "ops")
+        log = Logbook(engine, nothing_follows, ops(), clock, "ops")
         self.engine, self.clock, self.books = engine, clock, books
         self.schedules = Schedules(engine, nothing_follows, clock, books, log)
 
@@ -153,6 +158,18 @@ async def test_a_schedule_that_is_new_begins_now_and_each_time_is_promised_once(
     assert await bench.tick(minutes=60, seconds=1) == ["schedule:demo:2026-03-02T13:00Z"]
     assert await bench.tick(minutes=60, seconds=9) == ["schedule:demo:2026-03-02T13:00Z"]
     assert len(await bench.tick(hours=2)) == 2
+
+
+async def test_nothing_is_promised_and_nothing_starts_where_the_operator_has_not_said_so(bench):
+    await bench.tick()
+    bench.schedules.on = False
+    assert await bench.tick(hours=1) == []
+    await bench.schedules.start("demo", later(hours=1).isoformat())
+    assert await bench.runs() == []
+
+    bench.schedules.on = True  # after a while: what came meanwhile was not missed
+    assert await bench.tick(hours=5, minutes=1) == []
+    assert not await bench.told()
 
 
 async def test_several_that_look_at_the_same_moment_promise_it_once(bench, database_url):
@@ -253,7 +270,7 @@ async def test_what_people_have_switched_off_does_not_run_by_the_clock_and_it_is
 
 
 async def test_the_log_is_one_row_whoever_opens_it_and_finds_its_channel(bench):
-    chat = FakeChat()
+    chat = ops()
     log = Logbook(bench.engine, nothing_follows, chat, bench.clock, "ops")
 
     async def opened() -> str:
@@ -265,7 +282,7 @@ async def test_the_log_is_one_row_whoever_opens_it_and_finds_its_channel(bench):
     async with bench.engine.transaction() as tx:
         found = await log.open(tx, now=NOON)
         assert tx.work == []
-    assert (found.channel, found.channel_name, found.reference) == ("C-ops", "ops", "OPS-0")
+    assert (found.channel, found.channel_name, found.reference) == ("COPS", "ops", "OPS-0")
     moved = Logbook(bench.engine, nothing_follows, chat, bench.clock, "other")
     async with bench.engine.transaction() as tx:
         await moved.open(tx, now=NOON)
@@ -273,7 +290,7 @@ async def test_the_log_is_one_row_whoever_opens_it_and_finds_its_channel(bench):
 
 
 async def test_a_log_without_a_channel_is_a_log_all_the_same_and_looks_again(bench):
-    chat = FakeChat()
+    chat = ops()
     chat.faults["place"] = [PermanentError("there is no channel #ops")]
     log = Logbook(bench.engine, nothing_follows, chat, bench.clock, "ops")
     async with bench.engine.transaction() as tx:
@@ -284,4 +301,4 @@ async def test_a_log_without_a_channel_is_a_log_all_the_same_and_looks_again(ben
         assert (await logbook.find(session)).channel is None
     await log.settle()
     async with bench.engine.db.read() as session:
-        assert (await logbook.find(session)).channel == "C-ops"
+        assert (await logbook.find(session)).channel == "COPS"

@@ -113,7 +113,9 @@ class Hands:
         self.offset = at - utc_now()
 
 
-def configured(folder: Path, service: Service, *, tocsin: str = "auto_runbooks: true\n", **books: str) -> Path:
+def configured(
+    folder: Path, service: Service, *, tocsin: str = "auto_runbooks: true\nschedules: true\n", **books: str
+) -> Path:
     (folder / "config").mkdir()
     (folder / "config/token").write_text(LONG)
     made = write_config(

@@ -220,7 +220,7 @@ async def test_drift_that_is_found_by_the_clock_becomes_an_incident_and_resolves
     database_url, tmp_path, service
 ):
     hands = Hands(datetime(2026, 11, 26, 1, 29, tzinfo=UTC))
-    folder = configured(tmp_path, service, tocsin="operations_channel: ops\n", drift=DRIFT)
+    folder = configured(tmp_path, service, tocsin="operations_channel: ops\nschedules: true\n", drift=DRIFT)
     service.drifted = ["aws_instance.web", "aws_s3_bucket.logs"]
     async with staged(database_url, folder, app_of_the_bot(), tempo=TEMPO, clock=hands) as stage:
         ops = await stage.sandbox.actor("alice").create("ops")

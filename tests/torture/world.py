@@ -27,7 +27,7 @@ from tests.postgres import Postgres
 
 TOKEN = "a-token-of-the-tests-0123456789"
 FILES = {
-    "tocsin.yaml": "version: 1\nannouncement_channel: incidents\npager: log\n",
+    "tocsin.yaml": "version: 1\nannouncement_channel: incidents\npager: log\nschedules: true\n",
     "connections.yaml": "version: 1\nconnections:\n  am: {source: alertmanager, token: {env: ALERTS_TOKEN}}\n",
     "routes.yaml": (
         "version: 1\nroutes:\n  - name: all\n    match: ['service=~\".+\"']\n    open: always\n"

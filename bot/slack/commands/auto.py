@@ -34,8 +34,8 @@ async def run(context: Context, text: str) -> Reply:
     told = await automation.switch(
         context.tx, context.react, places, name, off=off, by=context.person.id, now=context.now
     )
-    if not off and not context.policy.on:
-        told += ". But `auto_runbooks` is off in tocsin.yaml, so alerts start nothing"
+    if not off and not (context.policy.on and context.policy.schedules):
+        told += ". What is off in tocsin.yaml (`auto_runbooks`, `schedules`) stays off"
     return Reply(f"{told}.")
 
 

@@ -36,9 +36,13 @@ def overview(lines: Sequence[Line], policy: Policy, every: Switched | None, *, w
 def _head(policy: Policy, every: Switched | None) -> str:
     if every is not None and every.off:
         return f":octagonal_sign: *Nothing starts by itself*: <@{every.by}> has switched it off, {moment(every.at)}"
+    alerts = ":arrow_forward: *Alerts start runbooks.*"
     if not policy.on:
-        return ":double_vertical_bar: *Alerts start nothing*: `auto_runbooks` is off in tocsin.yaml. Schedules run."
-    return ":arrow_forward: *Runbooks start by themselves*"
+        alerts = ":double_vertical_bar: *Alerts start nothing*: `auto_runbooks` is off in tocsin.yaml."
+    clock = ":arrow_forward: *The clock starts runbooks.*"
+    if not policy.schedules:
+        clock = ":double_vertical_bar: *The clock starts nothing*: `schedules` is off in tocsin.yaml."
+    return f"{alerts}\n{clock}"
 
 
 def _line(line: Line, policy: Policy) -> str:
@@ -53,7 +57,7 @@ def _line(line: Line, policy: Policy) -> str:
     text = f"*{safe(book.name, 100)}* `{book.id}` {standing}"
     if any(offer.mode == "auto" for offer in book.offer):
         text += "\n        on alerts" + _last(line, Trigger.AUTO)
-    if line.next_at is not None:
+    if line.next_at is not None and policy.schedules:
         text += f"\n        by the clock, next {moment(line.next_at)}" + _last(line, Trigger.SCHEDULE)
     return text
 
