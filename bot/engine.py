@@ -11,7 +11,6 @@ lock, so any other owner is dead and its work is taken over at once.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
@@ -353,19 +352,18 @@ class Engine:
     # -- promises -----------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self, *, urgent: bool = False) -> AsyncIterator[Tx]:
+    async def transaction(self) -> AsyncIterator[Tx]:
         """Rows and the work that follows from them: all of it or nothing. The work starts right after the commit.
 
-        No network call belongs in here. *urgent*: somebody outside waits for the commit.
+        No network call belongs in here.
         """
-        with self.courtesy.asked() if urgent else contextlib.nullcontext():
-            async with self.db.write(urgent=urgent) as session:
-                tx = Tx(session)
-                yield tx
-                if tx.work:
-                    await session.flush()
-                    connection = await session.connection()
-                    await connection.run_sync(self._promise, tx.work)
+        async with self.db.write() as session:
+            tx = Tx(session)
+            yield tx
+            if tx.work:
+                await session.flush()
+                connection = await session.connection()
+                await connection.run_sync(self._promise, tx.work)
                 for end in tx.ends:
                     await end(session)
         self.poke(tx.work)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
+from bot.catalog.config import OWN
 from bot.engine import Engine
 from bot.incidents import lifecycle, timeline
 from bot.incidents.intake import CHUNK, alone
@@ -35,7 +36,11 @@ class Staleness:
             await connection.run_sync(alone)
             found = await tx.session.execute(
                 sa.update(AlertRow)
-                .where(col(AlertRow.state) == AlertState.FIRING, col(AlertRow.last_seen_at) < now - self.quiet)
+                .where(
+                    col(AlertRow.state) == AlertState.FIRING,
+                    col(AlertRow.last_seen_at) < now - self.quiet,
+                    col(AlertRow.connection) != OWN,  # a runbook may look once a week, and says it when it is over
+                )
                 .values(state=AlertState.STALE)
                 .returning(
                     col(AlertRow.id),

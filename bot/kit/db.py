@@ -144,29 +144,24 @@ class Database:
         return "((julianday('now') - 2440587.5) * 86400.0)" if self.sqlite else "extract(epoch from clock_timestamp())"
 
     @asynccontextmanager
-    async def write(self, *, urgent: bool = False) -> AsyncIterator[AsyncSession]:
-        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true.
-
-        There, of those that wait for it, an *urgent* one goes first: somebody outside waits for an answer.
-        """
-        options = {"tocsin_begin": f"{BEGIN} {sqlite_kit.URGENT}"} if self.sqlite and urgent else {}
-        async with self.engine.connect() as plain:
-            connection = await plain.execution_options(**options)
-            async with connection.begin() as transaction:
-                async with AsyncSession(
-                    connection, expire_on_commit=False, join_transaction_mode="rollback_only"
-                ) as session:
-                    yield session
-                    await session.flush()
-                begun = time.perf_counter()
-                await transaction.commit()
-                self._meter.stated("commit", time.perf_counter() - begun)
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
+        async with self.engine.connect() as connection, connection.begin() as transaction:
+            async with AsyncSession(
+                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+            ) as session:
+                yield session
+                await session.flush()
+            begun = time.perf_counter()
+            await transaction.commit()
+            self._meter.stated("commit", time.perf_counter() - begun)
 
     @contextmanager
     def write_now(self) -> Iterator[sa.Connection]:
-        """An urgent `write` for a thread that carries it out whole, from BEGIN to COMMIT.
+        """A `write` for a thread that carries it out whole, from BEGIN to COMMIT, for somebody outside who waits.
 
-        Without a hop to the loop and back at each statement the same transaction costs a third.
+        Without a hop to the loop and back at each statement the same costs a third. On SQLite, of those that wait
+        for the write lock, these go first.
         """
         with self.urgent.connect() as connection, connection.begin() as transaction:
             yield connection
