@@ -39,6 +39,7 @@ NEEDS = {
     "test_certificate.py": (shutil.which("openssl"),),
     "test_on_hosts.py": (SSHD, shutil.which("ssh"), shutil.which("journalctl"), shutil.which("apt")),
     "test_on_infrastructure.py": (shutil.which("terraform"), shutil.which("ansible-playbook")),
+    "test_on_kubernetes.py": (shutil.which("kubectl"), shutil.which("openssl")),
     "test_on_postgres.py": (binaries(), shutil.which("pg_dump"), shutil.which("psql")),
     "test_queries.py": (shutil.which("promtool"),),
 }
