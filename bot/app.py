@@ -26,6 +26,7 @@ from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
+from bot.incidents.logbook import Logbook
 from bot.incidents.opening import Opening
 from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
@@ -39,13 +40,16 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
-from bot.reactions import react
+from bot.reactions import leaving_out
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import needs, scratch
 from bot.runs import run as runs
 from bot.runs.access import May
+from bot.runs.aftermath import Aftermath
 from bot.runs.asking import Asking
+from bot.runs.auto import Policy
+from bot.runs.automation import Automation
 from bot.runs.books import Books
 from bot.runs.interpreter import Interpreter
 from bot.runs.live import FRESH, Live
@@ -53,6 +57,7 @@ from bot.runs.model import ENDED, RunState
 from bot.runs.pages import IncidentPages
 from bot.runs.ranking import Ranking
 from bot.runs.room import IncidentRoom
+from bot.runs.schedule import Schedules
 from bot.runs.sharing import Sharing
 from bot.runs.show import Show
 from bot.settings import Settings
@@ -114,6 +119,7 @@ class Tempo:
     answer_seconds: float = ANSWER_SECONDS
     sweep_seconds: float = 600.0
     stale_seconds: float = QUIET.total_seconds()
+    schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
     edit_seconds: float = 3.0
     fresh_seconds: float = FRESH
@@ -157,6 +163,8 @@ class Bot:
             parked=self._parked,
             metrics=self.metrics,
         )
+        # Where nothing starts by itself, nothing is looked at for it.
+        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
         self.port = 0
         self._joined: _Joined | None = None
         self._ending: list[Any] = []
@@ -188,6 +196,7 @@ class Bot:
             )
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
+        found += self._idle()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         named += [(f"catalog.yaml: service {name!r}", made.runbooks) for name, made in self.config.services.items()]
         found += [
@@ -200,6 +209,20 @@ class Bot:
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
+        return found
+
+    def _idle(self) -> list[str]:
+        """What is meant to happen by itself, and cannot."""
+        general, found = self.config.general, []
+        doubts = [doubt for connection in self.config.connections.values() if (doubt := connection.doubt)]
+        if general.auto_runbooks and doubts and len(doubts) == len(self.config.connections):
+            found.append(f"auto_runbooks is on, but nothing that comes in may start a runbook: {'; '.join(doubts)}")
+        if general.schedules and general.operations_channel is None and general.announcement_channel is None:
+            found += [
+                f"{book.id}.yaml runs by the clock, but nobody sees it: set operations_channel in tocsin.yaml"
+                for book in self.books.runbooks.values()
+                if book.schedule is not None
+            ]
         return found
 
     async def reread(self) -> None:
@@ -322,7 +345,7 @@ class Bot:
         ranking = Ranking(self.engine, self.books, self.clock)
         interpreter = Interpreter(
             self.engine,
-            react,
+            self.react,
             self.shelves.steps,
             self.clock,
             self.environment,
@@ -330,15 +353,15 @@ class Bot:
             reach=self.reach,
             folder=self.books.folder,
             home=self.settings.scratch or scratch.default(),
-            rooms=lambda run, incident: IncidentRoom(self.engine, react, chat, self.clock, incident.id, run.id),
+            rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
             pages=lambda run, incident: IncidentPages(
-                self.engine, react, self.pager, general.pager, self.clock, incident.id, general.public_url
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
             ),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
         filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
-        desk = Desk(self.engine, react, chat, people, self.clock, groups=groups.of, offers=ranking.offers)
+        desk = Desk(self.engine, self.react, chat, people, self.clock, groups=groups.of, offers=ranking.offers)
         inbox = Inbox(
             self.engine,
             chat,
@@ -359,18 +382,34 @@ class Bot:
         )
         opening = Opening(
             self.engine,
-            react,
+            self.react,
             chat,
             look,
             ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
         )
-        show = Show(self.engine, react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
-        asking = Asking(self.engine, react, chat, self.clock)
-        telling = Telling(self.engine, react, chat, self.clock)
-        paging = Paging(self.engine, react, self.pager, general.pager, general.public_url, self.clock)
-        share = Share(self.engine, react, chat, self.clock, telling.notify)
+        show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
+        asking = Asking(self.engine, self.react, chat, self.clock)
+        telling = Telling(self.engine, self.react, chat, self.clock)
+        paging = Paging(self.engine, self.react, self.pager, general.pager, general.public_url, self.clock)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify)
+        intake = Intake(
+            self.engine,
+            self.react,
+            lambda: self.routes,
+            self.clock,
+            lambda: self.config.services,
+            answer_seconds=self.tempo.answer_seconds,
+        )
+        policy = Policy.of(self.config)
+        automation = Automation(self.engine, self.react, self.clock, self.books, policy)
+        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
+        logbook = Logbook(
+            self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
+        )
+        desk.policy, desk.log = policy, logbook.open
+        schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook, on=general.schedules)
         for name, workflow in (
             ("open", opening.open),
             ("refresh", opening.refresh),
@@ -383,23 +422,19 @@ class Bot:
             ("show_runs", show.show_all),
             ("show_approval", asking.show),
             ("expire", asking.expire),
-            ("share_file", Sharing(self.engine, react, chat, self.clock).share),
+            ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
-            ("sweep", Staleness(self.engine, react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("automate", automation.consider),
+            ("aftermath", aftermath.weigh),
+            ("schedule", schedules.start),
+            ("logbook", logbook.settle),
+            ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
                 name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
             )
-        intake = Intake(
-            self.engine,
-            react,
-            lambda: self.routes,
-            self.clock,
-            lambda: self.config.services,
-            answer_seconds=self.tempo.answer_seconds,
-        )
-        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
+        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked, knocked=self.engine.courtesy.knock)
         sockets, routes = None, []
         if access.app_token is not None:
             token = access.app_token
@@ -447,12 +482,17 @@ class Bot:
                 "channels.refresh": refresh_channels,
                 "groups.refresh": refresh_groups,
                 "runbooks.reread": self.reread,
+                "schedules.tick": schedules.tick,
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
                 "runbooks.rank": ranking.refresh,
             },
-            {"alerts.sweep": self.tempo.sweep_seconds, "approvals.expire": self.tempo.expire_seconds},
+            {
+                "alerts.sweep": self.tempo.sweep_seconds,
+                "approvals.expire": self.tempo.expire_seconds,
+                "schedules.tick": self.tempo.schedule_seconds,
+            },
         )
         return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
 
@@ -480,7 +520,7 @@ class Bot:
                 run = await runs.find_alone(tx.session, args[0])
                 if run.state not in ENDED:
                     failure = {"step": "the run as a whole", "message": why}
-                    await runs.end(tx, react, run, RunState.FAILED, now=now, failure=failure)
+                    await runs.end(tx, self.react, run, RunState.FAILED, now=now, failure=failure)
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
@@ -491,7 +531,7 @@ class Bot:
                     await parts.give_up(tx, args[0], why)
                 await timeline.record(
                     tx,
-                    react,
+                    self.react,
                     args[0],
                     "work.parked",
                     f"The bot gave up on {what}: {why}",

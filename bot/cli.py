@@ -1,6 +1,7 @@
 """What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
 
 import asyncio
+import gc
 import getpass
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -20,10 +22,10 @@ from bot.alerts import source as alert_source
 from bot.catalog import config as catalog
 from bot.catalog import targets
 from bot.engine import Engine
-from bot.incidents import lifecycle, timeline
+from bot.incidents import lifecycle, logbook, timeline
 from bot.incidents.model import Incident
 from bot.kit import log, yaml
-from bot.kit.clock import utc_now
+from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
@@ -31,12 +33,13 @@ from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
 from bot.reactions import react
 from bot.runs import approval as approvals
-from bot.runs import audit, params, process, recorded
+from bot.runs import audit, cron, params, process, recorded
 from bot.runs import outline as outlines
 from bot.runs import preview as previews
 from bot.runs import report as reports
 from bot.runs import run as runs
 from bot.runs import runbook as runbooks
+from bot.runs import schedule as schedules
 from bot.runs import schema as schemas
 from bot.runs.books import prefill
 from bot.runs.model import Run, RunState, RunStep, Trigger
@@ -113,8 +116,15 @@ async def _serve(bot: app.Bot) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopped.set)
     await bot.start()
+    settle()
     await stopped.wait()
     await bot.stop()
+
+
+def settle() -> None:
+    """What is there after the start stays: nobody need look through it for garbage while somebody waits."""
+    gc.collect()
+    gc.freeze()
 
 
 @cli.command()
@@ -486,6 +496,38 @@ def _open_values(book: Runbook, param: list[str] | None) -> dict[str, str]:
     return given
 
 
+@runbook.command("schedule")
+def schedule(
+    path: Annotated[
+        Path | None, typer.Argument(help="a runbook, or a folder of them; without it those that the bot uses")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=100, help="how many times of each")] = 3,
+) -> None:
+    """Show when runbooks run by the clock. Nothing is started."""
+    folder = _runbooks() if path is None else path
+    _there(folder)
+    found, problems = runbooks.load_path(folder, app.shelves().steps)
+    now = utc_now()
+    for book in sorted(found, key=lambda book: book.id):
+        if book.schedule is None or not book.enabled:
+            continue
+        times = islice(cron.times(book.schedule.cron, book.schedule.timezone, now), count)
+        out(f"{book.id}  {book.schedule.cron} {book.schedule.timezone}")
+        for time in times:
+            out(
+                f"  {schedules.local(book.schedule, time)}  ({time:%Y-%m-%d %H:%M} UTC, in {duration_text(time - now)})"
+            )
+    if problems:
+        for problem in problems:
+            say(str(problem))
+        fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", code=1)
+
+
+def _runbooks() -> Path:
+    settings = Settings()
+    return app.runbook_folder(settings.config, catalog.Config(catalog.general(settings.config)))
+
+
 @runbook.command("from")
 def from_incident(
     reference: Annotated[str, typer.Argument(help="INC-1")],
@@ -542,7 +584,7 @@ def export(
 
 @timelines.command("export")
 def export_timeline(
-    reference: Annotated[str, typer.Argument(help="INC-1")],
+    reference: Annotated[str, typer.Argument(help="INC-1; OPS-0 for the operations log")],
     format_: Annotated[str, typer.Option("--format", help="json")] = "json",
     target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
 ) -> None:
@@ -552,7 +594,8 @@ def export_timeline(
 
     async def work(engine: Engine) -> bytes:
         async with engine.db.read() as session:
-            incident = await _incident(session, reference)
+            log_ = await logbook.find(session) if re.fullmatch(r"ops(-0)?", reference.strip(), re.IGNORECASE) else None
+            incident = log_ or await _incident(session, reference)
             events = await timeline.whole(session, incident.id)
         rows = [{"incident": incident.reference, **event.model_dump(mode="json")} for event in events]
         return (json.dumps(rows, indent=2, ensure_ascii=False) + "\n").encode()

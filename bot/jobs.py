@@ -22,6 +22,7 @@ JOBS = (
     Job("groups.refresh", 300, jitter=30),
     Job("channels.refresh", 10),
     Job("runbooks.reread", 30, jitter=5),
+    Job("schedules.tick", 10),
     Job("alerts.sweep", 600, jitter=60),
     Job("history.prune", 1800, jitter=300),
     Job("approvals.expire", 10),

@@ -99,6 +99,25 @@ class Metrics:
         self.takeovers = Counter(
             "tocsin_takeovers_total", "Pieces of work taken over from processes that died", registry=registry
         )
+        # What starts by itself.
+        self._decisions = _Children(
+            Counter(
+                "tocsin_auto_decisions_total",
+                "Whether a runbook started by itself for an alert: started, or why it did not",
+                ["decision"],
+                registry=registry,
+            )
+        )
+        self._times = _Children(
+            Counter(
+                "tocsin_schedule_times_total",
+                "Times of schedules that came: started, missed (the bot was away), off, refused, or gone from Git",
+                ["outcome"],
+                registry=registry,
+            )
+        )
+        for outcome in ("started", "missed", "off", "refused", "gone"):
+            self._times[(outcome,)]
         # Slack talks to us.
         self._acks = _Children(
             Histogram(
@@ -218,6 +237,14 @@ class Metrics:
     def worked(self, workflow: str, outcome: str) -> None:
         """A piece of work is done, failed for now (again), or was given up (parked)."""
         self._work[workflow, outcome].inc()
+
+    def decided(self, decision: str) -> None:
+        """It was decided whether a runbook starts by itself: started, or the word for why not."""
+        self._decisions[(decision,)].inc()
+
+    def scheduled(self, outcome: str, times: int = 1) -> None:
+        """Times of a schedule came: started, missed, off, refused or gone."""
+        self._times[(outcome,)].inc(times)
 
     # -- Slack ----------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,17 @@ def run(event: TimelineEvent) -> Work:
     return Work("run", f"run:{event.data['run']}:{number}", (event.data["run"], number), queue=RUNS, partition=key)
 
 
+def automate(event: TimelineEvent) -> Work:
+    """See which runbooks start by themselves; several alerts that come together are looked at once."""
+    partition = f"automate:{event.incident_id}"
+    return Work("automate", f"automate:{event.id}", (event.incident_id,), queue=LINES, partition=partition, merges=True)
+
+
+def aftermath(event: TimelineEvent) -> Work:
+    """What follows from how a run ended: alerts that it raises, and whether its runbook goes on by itself."""
+    return Work("aftermath", f"aftermath:{event.id}", (event.data["run"],))
+
+
 def show_run(event: TimelineEvent) -> Work:
     """Draw a run's message anew."""
     run_id = event.data["run"]
@@ -81,13 +92,13 @@ def _draft(event: TimelineEvent, *more: str) -> Work:
 
 
 REACTIONS: dict[str, tuple[Follow, ...]] = {
-    "incident.opened": (open_channel, page),
+    "incident.opened": (open_channel, page, automate),
     "incident.suggested": (open_channel,),
-    "incident.accepted": (open_channel, page, refresh),
+    "incident.accepted": (open_channel, page, refresh, automate),
     "incident.declined": (refresh,),
     "incident.resolved": (refresh, conclude),
     "incident.reopened": (refresh, notify),
-    "alert.attached": (refresh,),
+    "alert.attached": (refresh, automate),
     "alert.resolved": (refresh,),
     "alert.stale": (refresh,),
     "alerts.cleared": (notify,),
@@ -119,7 +130,13 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_failed": (show_run,),
     "run.step_skipped": (show_run,),
     "run.step_unknown": (show_run,),
-    "run.ended": (show_run,),
+    "run.ended": (show_run, aftermath),
+    "run.raised": (notify,),
+    "run.unjudged": (notify,),
+    "runbook.withheld": (notify,),
+    "automation.stopped": (notify,),
+    "automation.resumed": (notify,),
+    "schedule.missed": (notify,),
     "approval.asked": (show_approval, show_run),
     "approval.given": (show_approval,),
     "approval.closed": (show_approval, show_run),
@@ -130,3 +147,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
 def react(event: TimelineEvent) -> Sequence[Work]:
     """The work that follows from *event*."""
     return [follow(event) for follow in REACTIONS.get(event.kind, ())]
+
+
+def leaving_out(*workflows: str) -> Callable[[TimelineEvent], Sequence[Work]]:
+    """`react` without the work of *workflows*, which this installation has no use for."""
+    return lambda event: [work for work in react(event) if work.workflow not in workflows]

@@ -1,16 +1,18 @@
 """What an operator types, and what they get to see."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from bot.engine import Engine
-from bot.incidents import lifecycle
+from bot.incidents import lifecycle, logbook
 from bot.incidents.model import Sev
 from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.reactions import react
+from bot.runs.automation import switch
 
 ALERT = {
     "version": "4",
@@ -235,3 +237,79 @@ def test_an_unknown_format_names_those_there_are(tocsin, monkeypatch, incident):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
 
     assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "docx")[2]
+
+
+NIGHTLY = """version: 1
+id: nightly
+name: Nightly work
+owner: team
+schedule: {cron: 'CRON', timezone: Europe/Berlin}
+steps: [{note: done}]
+"""
+
+
+def test_the_next_times_of_runbooks_by_the_clock_are_listed(tocsin, tmp_path):
+    folder = tmp_path / "runbooks"
+    folder.mkdir()
+    (folder / "nightly.yaml").write_text(NIGHTLY.replace("CRON", "30 2 * * mon"))
+    (folder / "quiet.yaml").write_text(NIGHTLY.replace("nightly", "quiet").replace("schedule:", "vars:"))
+
+    code, out, err = tocsin("runbooks", "schedule", str(folder), "--count", "2")
+    alone = tocsin("runbooks", "schedule", str(folder / "nightly.yaml"), "--count", "2")
+    used = tocsin("runbooks", "schedule", "--count", "2")
+
+    lines = out.splitlines()
+    assert (code, err, lines[0], len(lines)) == (0, "", "nightly  30 2 * * mon Europe/Berlin", 3)
+    assert all(line.startswith("  Mon ") and " 02:30 CE" in line and " UTC, in " in line for line in lines[1:])
+    assert alone[1].splitlines()[0] == used[1].splitlines()[0] == lines[0]
+
+
+def test_a_schedule_that_is_wrong_is_named_and_the_others_are_listed(tocsin, tmp_path):
+    (tmp_path / "nightly.yaml").write_text(NIGHTLY.replace("CRON", "30 2 * * *"))
+    (tmp_path / "broken.yaml").write_text(NIGHTLY.replace("nightly", "broken").replace("CRON", "30 2 * * 1"))
+
+    code, out, err = tocsin("runbooks", "schedule", str(tmp_path))
+
+    assert (code, out.splitlines()[0]) == (1, "nightly  30 2 * * * Europe/Berlin")
+    assert "broken.yaml:5: names weekdays by number (1)" in err
+    assert tocsin("runbooks", "schedule", str(tmp_path / "none"))[2] == f"{tmp_path}/none does not exist\n"
+
+
+def test_the_operations_log_can_be_read_and_is_no_incident(tocsin, tmp_path):
+    assert tocsin("migrate")[0] == 0
+    assert "'OPS-0' is not an incident" in tocsin("timeline", "export", "OPS-0")[2]
+    db = Database(f"sqlite:///{tmp_path}/tocsin.db")
+
+    async def written() -> None:
+        engine = Engine(db)
+        async with engine.transaction() as tx:
+            log = await logbook.opened(tx, now=utc_now())
+            await switch(tx, react, [log], "*", off=True, by="UBOB", now=utc_now())
+        await engine.close()
+        await db.close()
+
+    asyncio.run(written())
+    code, out, _ = tocsin("timeline", "export", "ops-0")
+
+    assert code == 0
+    assert [(event["incident"], event["kind"]) for event in json.loads(out)] == [("OPS-0", "automation.stopped")]
+    assert "There is no INC-0" in tocsin("postmortem", "export", "INC-0")[2]
+    assert "is not an incident" in tocsin("postmortem", "export", "OPS-0")[2]
+
+
+def test_check_names_what_is_meant_to_happen_by_itself_and_cannot(tocsin, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    (config / "runbooks").mkdir(parents=True)
+    (config / "runbooks/nightly.yaml").write_text(NIGHTLY.replace("CRON", "30 2 * * *"))
+    (config / "tocsin.yaml").write_text("version: 1\nauto_runbooks: true\nschedules: true\n")
+    (config / "connections.yaml").write_text(
+        "version: 1\nconnections:\n  am: {source: alertmanager, token: {env: SHORT}}\n"
+    )
+    monkeypatch.setenv("SHORT", "x" * 20)
+    tocsin("migrate")
+
+    code, _, err = tocsin("check")
+
+    assert code == 1
+    assert "auto_runbooks is on, but nothing that comes in may start a runbook: a token of am is shorter than 32" in err
+    assert "nightly.yaml runs by the clock, but nobody sees it: set operations_channel in tocsin.yaml" in err

@@ -26,6 +26,7 @@ from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
 from bot.catalog import targets
+from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
 from bot.incidents import lifecycle, roles
@@ -38,6 +39,7 @@ from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.reactions import REACTIONS, react
 from bot.runs import runbook as runbooks
+from bot.runs.auto import Why
 from bot.runs.books import Books
 from bot.runs.params import Param
 from bot.runs.rehearsal import rehearse, scenes
@@ -278,7 +280,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
 @pytest.mark.parametrize(
     ("title", "models"),
     [
-        ("tocsin.yaml", [catalog.General, catalog.Retention]),
+        ("tocsin.yaml", [catalog.General, catalog.Retention, QuietHours]),
         ("PagerDuty", [catalog.PagerDuty]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
@@ -310,8 +312,16 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
     table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
     listed = {word: cells[1] for cells in table for word in coded(cells[0])[:1]}
     default = catalog.General.model_fields[name].default
-    shown = {"version": "", "announcement_channel": "none", "public_url": "none"}
-    shown |= {"retention": "see below", "pagerduty": "none"}
+    shown = {
+        "version": "",
+        "announcement_channel": "none",
+        "public_url": "none",
+        "retention": "see below",
+        "operations_channel": "none",
+        "auto_runbooks": "`false`",
+        "schedules": "`false`",
+        "pagerduty": "none",
+    }
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
 
@@ -354,6 +364,19 @@ def test_every_key_of_a_runbook_is_named(title, model):
     assert keys(model) - given_by_the_loader <= named
 
 
+@pytest.mark.parametrize(
+    ("title", "model"),
+    [("The schedule", runbooks.Schedule), ("Alerts that runbooks raise", runbooks.Raise)],
+)
+def test_every_key_of_what_happens_by_itself_is_listed(title, model):
+    assert first_cells(chapter(read("docs/automation.md"), title)) >= keys(model)
+
+
+@pytest.mark.parametrize("why", list(Why))
+def test_everything_that_holds_a_runbook_is_explained(why):
+    assert str(why) in first_cells(chapter(read("docs/automation.md"), "What holds it"))
+
+
 def test_what_a_runbook_may_not_name_is_listed():
     assert set(runbooks.DENIED) <= set(coded(chapter(read("docs/runbooks.md"), "Security")))
 
@@ -385,7 +408,9 @@ def test_every_command_line_can_be_typed(page, line):
 SAFE = [
     (page, line)
     for page, line in typed()
-    if re.match(r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks (lint|schema|render))", line)
+    if re.match(
+        r"tocsin (--version|manifest|alerts read (?!uptime)[^-|]*$|runbooks (lint|schema|render|schedule))", line
+    )
 ]
 
 

@@ -14,12 +14,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StrictBool,
     StrictInt,
     ValidationError,
     field_validator,
 )
 from pydantic_core import ErrorDetails
 
+from bot.catalog.quiet import QuietHours
 from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
 from bot.kit.text import clip, nearest
@@ -29,6 +31,10 @@ from bot.kit.yaml import load as load_yaml
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
 TARGETS = "targets.yaml"
 TOKEN_LENGTH = 16
+# What an alert must have come with before a runbook starts because of it, with nobody looking.
+TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
+# The connection of alerts that runbooks themselves raise; nobody can send to it.
+OWN = "runbook"
 # What other releases or the field's other tools have, and this one refuses instead of ignoring it.
 LATER = ("hold", "window", "flapping", "inhibit", "maintenance", "page", "roles")
 
@@ -83,6 +89,10 @@ def _kept(value: Any) -> timedelta | None:
 Kept = Annotated[timedelta | None, BeforeValidator(_kept)]
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
 class Retention(Strict):
     """How long what is not the record is kept; None is for ever."""
 
@@ -123,6 +133,11 @@ class General(Strict):
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
+    auto_runbooks: StrictBool = False
+    auto_failures: Annotated[StrictInt, Field(ge=1, le=100)] = 3
+    schedules: StrictBool = False
+    quiet_hours: Annotated[tuple[QuietHours, ...], BeforeValidator(_listed)] = ()
+    operations_channel: str | None = None
     retention: Retention = Retention()
     pagerduty: PagerDuty | None = None
 
@@ -155,6 +170,15 @@ class Connection:
     source: str
     tokens: tuple[SecretStr, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why its alerts are not proof enough for a runbook to start by itself, or None."""
+        if self.source in UNSIGNED:
+            return f"what comes by {self.name} is not signed, and anything can send it (source: {self.source})"
+        if any(len(token.get_secret_value()) < TRUSTED_LENGTH for token in self.tokens):
+            return f"a token of {self.name} is shorter than {TRUSTED_LENGTH} characters"
+        return None
 
 
 @dataclass(frozen=True)
@@ -384,6 +408,8 @@ def _connection(
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
         wrong("a name is part of an address: lower-case letters, digits and dashes")
+    if name == OWN:
+        wrong("this is the name of the alerts that runbooks raise; choose another")
     listed = isinstance(item.token, list)
     references = item.token if listed else [item.token]
     if not 1 <= len(references) <= 2:

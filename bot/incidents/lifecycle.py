@@ -12,12 +12,14 @@ from sqlmodel import col
 from bot.alerts.model import AlertRow, AlertState
 from bot.engine import Tx
 from bot.incidents import timeline
-from bot.incidents.model import ACTIVE, Counter, Incident, Kind, Sev, Status
+from bot.incidents.model import ACTIVE, LOGBOOK, Counter, Incident, Kind, Sev, Status
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import new_id
 from bot.kit.text import clean, clip, one_line
 
+# The operations log is a row among the incidents, and none of them.
+_AN_INCIDENT = col(Incident.number) != LOGBOOK
 # What a note is, said before it: an action goes into a runbook that is made from the incident.
 _SAYS = re.compile(r"(note|finding|action|decision):\s*", re.IGNORECASE)
 
@@ -47,7 +49,7 @@ async def find(session: AsyncSession, incident_id: str, *, lock: bool = False) -
 
 async def by_number(session: AsyncSession, wanted: int) -> Incident:
     """The incident people call INC-*wanted*."""
-    found = await session.scalar(sa.select(Incident).where(col(Incident.number) == wanted))
+    found = await session.scalar(sa.select(Incident).where(col(Incident.number) == wanted, _AN_INCIDENT))
     if found is None:
         raise UserError(f"There is no INC-{wanted}. `/inc list` shows the open ones.")
     return found
@@ -55,12 +57,12 @@ async def by_number(session: AsyncSession, wanted: int) -> Incident:
 
 async def by_channel(session: AsyncSession, channel: str) -> Incident | None:
     """The incident that lives in this channel."""
-    return await session.scalar(sa.select(Incident).where(col(Incident.channel) == channel))
+    return await session.scalar(sa.select(Incident).where(col(Incident.channel) == channel, _AN_INCIDENT))
 
 
 async def listed(session: AsyncSession, *, open_only: bool = True, limit: int = 50) -> list[Incident]:
     """Incidents, newest first."""
-    query = sa.select(Incident)
+    query = sa.select(Incident).where(_AN_INCIDENT)
     if open_only:
         query = query.where(col(Incident.is_open).is_(True))
     return list(await session.scalars(query.order_by(col(Incident.number).desc()).limit(limit)))
@@ -234,11 +236,11 @@ async def count(session: AsyncSession, incident_id: str, state: AlertState) -> i
     return int(await session.scalar(query) or 0)
 
 
-async def without_firing(connection: AsyncConnection, ids: Sequence[str]) -> list[tuple[str, int]]:
+def without_firing(connection: sa.Connection, ids: Sequence[str]) -> list[tuple[str, int]]:
     """Those of the incidents *ids* that are open and have no firing alert, and how many of their alerts are silent."""
     mine = col(AlertRow.incident_id) == col(Incident.id)
     silent = sa.select(sa.func.count()).where(mine, col(AlertRow.state) == str(AlertState.STALE)).scalar_subquery()
-    found = await connection.execute(
+    found = connection.execute(
         sa.select(col(Incident.id), silent)
         .where(
             col(Incident.id).in_(ids),

@@ -58,6 +58,10 @@ class Kind(StrEnum):
     MAINTENANCE = "maintenance"
 
 
+# The number of the operations log, which is no incident: `bot/incidents/logbook.py`.
+LOGBOOK = 0
+
+
 class Sev(StrEnum):
     """How bad it is, worst first."""
 
@@ -118,8 +122,8 @@ class Incident(SQLModel, table=True):
 
     @property
     def reference(self) -> str:
-        """What people call it: INC-42."""
-        return f"INC-{self.number}"
+        """What people call it: INC-42; OPS-0 is the operations log."""
+        return f"OPS-{self.number}" if self.number == LOGBOOK else f"INC-{self.number}"
 
 
 class Counter(SQLModel, table=True):

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from bot.alerts.model import AlertRow, AlertState
+from bot.catalog.config import OWN
 from bot.engine import Engine
 from bot.incidents import lifecycle, timeline
 from bot.incidents.intake import CHUNK, alone
@@ -32,10 +33,14 @@ class Staleness:
         now = datetime.fromisoformat(until)
         async with self.engine.transaction() as tx:
             connection = await tx.session.connection()
-            await alone(connection)
+            await connection.run_sync(alone)
             found = await tx.session.execute(
                 sa.update(AlertRow)
-                .where(col(AlertRow.state) == AlertState.FIRING, col(AlertRow.last_seen_at) < now - self.quiet)
+                .where(
+                    col(AlertRow.state) == AlertState.FIRING,
+                    col(AlertRow.last_seen_at) < now - self.quiet,
+                    col(AlertRow.connection) != OWN,  # a runbook may look once a week, and says it when it is over
+                )
                 .values(state=AlertState.STALE)
                 .returning(
                     col(AlertRow.id),
@@ -62,7 +67,7 @@ class Staleness:
                 )
             ids = sorted(last)
             for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
-                for incident_id, silent in await lifecycle.without_firing(connection, chunk):
+                for incident_id, silent in await connection.run_sync(lifecycle.without_firing, chunk):
                     alert, episode, once = last[incident_id]
                     text = lifecycle.quiet_text(silent)
                     facts = {"alert": alert, "episode": episode, "silent": silent}

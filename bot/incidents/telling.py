@@ -1,6 +1,7 @@
 """What the channel is told of what happens, each event once, and late if there was no channel yet."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts
@@ -11,7 +12,11 @@ from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
-KEPT = ("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked", "run.glass_broken")
+KEPT = (
+    *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
+    "run.glass_broken",
+    *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
+)
 
 
 @dataclass
@@ -43,10 +48,12 @@ class Telling:
                     return
         message = said(incident, event)
         if message is not None:
-            await self.say(incident, _notice(event_id), message)
+            await self.say(incident, _notice(event_id), message, since=event.recorded_at)
 
-    async def say(self, incident: Incident, name: str, message: Message) -> str | None:
-        """Post *message* once under *name*; its id, or None if the chat refuses it."""
+    async def say(
+        self, incident: Incident, name: str, message: Message, *, since: datetime | None = None
+    ) -> str | None:
+        """Post *message* once under *name*, not before *since*; its id, or None if the chat refuses it."""
         channel = incident.channel
         if channel is None:
             return None
@@ -56,7 +63,7 @@ class Telling:
             return {"ts": await self.chat.post(channel, message, key=key)}
 
         async def find() -> parts.Result | None:
-            ts = await self.chat.find_post(channel, key, since=incident.opened_at)
+            ts = await self.chat.find_post(channel, key, since=since or incident.opened_at)
             return {"ts": ts} if ts else None
 
         part = (await self.parts.begin(incident.id, [name]))[name]
@@ -96,6 +103,14 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":pager:")
         case "run.glass_broken":
             return Notice(event.text, ":rotating_light:")
-        case "work.parked" | "run.file_refused":
+        case "work.parked" | "run.file_refused" | "run.unjudged" | "schedule.missed":
             return Notice(event.text, ":warning:")
+        case "run.raised":  # that it still fires is nothing new
+            return Notice(event.text, ":bell:") if event.data.get("news") else None
+        case "runbook.withheld":
+            return Notice(event.text, ":double_vertical_bar:")
+        case "automation.stopped":
+            return Notice(event.text, ":octagonal_sign:")
+        case "automation.resumed":
+            return Notice(event.text, ":arrow_forward:")
     return None

@@ -22,6 +22,8 @@ TABLES = frozenset(
         "alert",
         "approval",
         "audit",
+        "auto_decision",
+        "automation",
         "counter",
         "delivery",
         "episode",
@@ -31,7 +33,7 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
-    | {"request", "role", "run", "run_file", "run_step", "timeline", "vote"}
+    | {"request", "role", "run", "run_file", "run_step", "schedule", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"
 

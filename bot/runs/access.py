@@ -8,9 +8,9 @@ from bot.incidents import access, roles
 from bot.incidents.access import Person
 from bot.incidents.model import Incident, Role, RoleName
 from bot.runs.model import Run, Trigger
+from bot.runs.runbook import COMMANDER as COMMANDER
+from bot.runs.runbook import RESPONDERS as RESPONDERS
 from bot.runs.runbook import Runbook
-
-RESPONDERS, COMMANDER = "@responders", "@commander"
 
 
 def refusal(

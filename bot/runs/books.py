@@ -66,11 +66,11 @@ def prefill(runbook: Runbook, incident: Incident, alerts: Sequence[AlertRow]) ->
     return params.prefill(runbook, alert_values(alerts), incident_values(incident))
 
 
-def alert_values(alerts: Sequence[AlertRow]) -> dict[str, Any]:
-    """What expressions see as `alert.…`: the first alert, firing ones before resolved ones."""
+def alert_values(alerts: Sequence[AlertRow], episode: str | None = None) -> dict[str, Any]:
+    """What expressions see as `alert.…`: that of *episode*, else the first, firing ones before resolved ones."""
     if not alerts:
         return {"labels": {}, "annotations": {}, "title": "", "severity": "", "url": ""}
-    first = alerts[0]
+    first = next((alert for alert in alerts if alert.episode_id == episode), alerts[0])
     return {
         "labels": dict(first.labels),
         "annotations": dict(first.annotations),

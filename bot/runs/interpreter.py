@@ -40,6 +40,7 @@ from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
 from bot.runs.journal import SUMMARY, Journal, Lost, Opened, Outcome, Record, tried_since
 from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep, StepState
+from bot.runs.raising import findings
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
@@ -178,7 +179,7 @@ class Interpreter:
             base={
                 "run": {"id": run.id, "number": run.number, "dry_run": run.dry_run, "requested_by": run.requested_by},
                 "incident": incident_values(opened.incident),
-                "alert": alert_values(opened.alerts),
+                "alert": alert_values(opened.alerts, run.trigger_key),
             },
             scratch=await asyncio.to_thread(scratch.make, self.home, run.id),
             replaying=run.phase != Phase.STEPS,
@@ -235,7 +236,13 @@ class Interpreter:
         state, failure = await self._steps(going, scope)
         if not going.run.dry_run:
             state, failure = await self._after(going, scope, state, failure)
-        await self.journal.ended(going.run.id, state, failure, self._outputs(going, scope))
+        outputs = self._outputs(going, scope)
+        if not going.runbook.raises:
+            await self.journal.ended(going.run.id, state, failure, outputs)
+            return
+        found = findings(going.runbook, scope.values, state, failure, going.redact.text)
+        raised = [finding.model_dump() for finding in found]
+        await self.journal.ended(going.run.id, state, failure, outputs, raised)
 
     async def _steps(self, going: Going, scope: Scope) -> tuple[RunState, dict[str, Any] | None]:
         """How the steps ended. Once a later phase was begun, this is known, and they are only gone through again."""

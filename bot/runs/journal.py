@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -148,9 +148,14 @@ class Record(Protocol):
         ...
 
     async def ended(
-        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+        self,
+        run_id: str,
+        state: RunState,
+        failure: dict[str, Any] | None,
+        outputs: Mapping[str, Any],
+        raised: Sequence[dict[str, Any]] | None = None,
     ) -> None:
-        """The run is over."""
+        """The run is over. *raised* is what the rules of its runbook say; None if they were not asked."""
         ...
 
 
@@ -323,7 +328,12 @@ class Journal:
         await self._surely(write)
 
     async def ended(
-        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+        self,
+        run_id: str,
+        state: RunState,
+        failure: dict[str, Any] | None,
+        outputs: Mapping[str, Any],
+        raised: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         """The run is over."""
 
@@ -331,7 +341,7 @@ class Journal:
             run = await runs.find_alone(tx.session, run_id)
             if run.state in ENDED:
                 return
-            run.outputs = dict(outputs)
+            run.outputs, run.raised = dict(outputs), None if raised is None else list(raised)
             await runs.end(tx, self.react, run, state, now=self.clock(), failure=failure)
 
         await self._surely(write)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.alerts.model import AlertRow
 from bot.incidents.model import Incident, Sev, Status
-from bot.kit.clock import Clock
+from bot.kit.clock import Clock, parse_time
 from bot.kit.ids import derived_id, new_id
 from bot.kit.text import clip, one_line
 from bot.runs import approval as approvals
@@ -130,10 +130,16 @@ class Memory:
         self.run.failure = {"step": "", "message": "", **(failure or {}), "state": state}
 
     async def ended(
-        self, run_id: str, state: RunState, failure: dict[str, Any] | None, outputs: Mapping[str, Any]
+        self,
+        run_id: str,
+        state: RunState,
+        failure: dict[str, Any] | None,
+        outputs: Mapping[str, Any],
+        raised: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         """The run is over."""
         self.run.state, self.run.failure, self.run.outputs = state, failure, dict(outputs)
+        self.run.raised = None if raised is None else list(raised)
         self.run.ended_at = self.clock()
 
     # -- people ---------------------------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ def _alert(alert: Alert, clock: Clock) -> AlertRow:
         labels=dict(alert.labels),
         annotations=dict(alert.annotations),
         url=alert.url or None,
-        starts_at=now,
+        starts_at=parse_time(alert.starts_at) or now,
         first_seen_at=now,
         last_seen_at=now,
         episode_id="memory",

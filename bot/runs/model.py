@@ -73,7 +73,8 @@ class Run(SQLModel, table=True):
     """One run: who or what started it, what exactly (the whole parsed runbook), with which values, and its end.
 
     *uses* are the runbooks that it calls, as they were. *held*: it waits until others on the same key have ended.
-    *break_glass* is the reason with which a commander went without approvals.
+    *break_glass* is the reason with which a commander went without approvals. *because* is why nobody had to start it.
+    *raised* is what its rules `raises` found at its end; None where nothing was looked at.
     """
 
     __tablename__ = "run"
@@ -95,6 +96,7 @@ class Run(SQLModel, table=True):
     dry_run: bool = False
     trigger: str = Trigger.PERSON
     trigger_key: str | None = None
+    because: str = ""
     requested_by: str
     requester_email: str | None = None
     break_glass: str | None = None
@@ -106,6 +108,7 @@ class Run(SQLModel, table=True):
     cancelled_by: str | None = None
     failure: dict[str, Any] | None = Field(default=None, sa_type=Json)
     outputs: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    raised: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
     requested_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -212,6 +215,46 @@ class Vote(SQLModel, table=True):
     reason: str = ""
     inputs: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     at: datetime
+
+
+class Decision(SQLModel, table=True):
+    """What was decided about starting a runbook by itself for one episode of an alert: once, and for good."""
+
+    __tablename__ = "auto_decision"
+
+    id: str = Field(primary_key=True, max_length=32)
+    runbook: str
+    incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
+    alert_id: str = Field(max_length=32)
+    episode_id: str = Field(max_length=32)
+    decision: str
+    reason: str
+    run_id: str | None = Field(default=None, max_length=32)
+    at: datetime
+
+
+class Switch(SQLModel, table=True):
+    """Whether people want a runbook to start by itself, and since when; the one called `*` is for all of them.
+
+    Automatic runs that failed before *changed_at* are not held against it any more.
+    """
+
+    __tablename__ = "automation"
+
+    runbook: str = Field(primary_key=True)
+    off: bool
+    by: str
+    changed_at: datetime
+
+
+class Clockwork(SQLModel, table=True):
+    """How far the schedule of a runbook has been followed. With another *spec* it begins anew."""
+
+    __tablename__ = "schedule"
+
+    runbook: str = Field(primary_key=True)
+    spec: str
+    handled_at: datetime
 
 
 class Audit(SQLModel, table=True):

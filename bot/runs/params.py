@@ -75,6 +75,32 @@ def prefill(runbook: Declares, alert: Mapping[str, Any], incident: Mapping[str, 
     return found
 
 
+def sourced(runbook: Declares, alert: Mapping[str, Any], incident: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run that nobody fills in a form for; ParamErrors where alert and defaults do not give them all.
+
+    What the alert says and does not fit is an error: the default in its place could mean another machine.
+    """
+    errors: dict[str, str] = {}
+    found: dict[str, Any] = {}
+    for name, param in runbook.params.items():
+        said = _sourced(param, alert, incident)
+        given = param.default if said in (None, "") else said
+        found[name] = None
+        if given is None:
+            if param.required:
+                errors[name] = "is missing"
+        elif param.type == "choice" and param.choices is None and given is said:
+            errors[name] = "is chosen from a list that only a form shows"
+        else:
+            try:
+                found[name] = value(param, given)
+            except ValueError as error:
+                errors[name] = str(error)
+    if errors:
+        raise ParamErrors(errors)
+    return found
+
+
 def check(runbook: Declares, raw: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a run, typed; a parameter that is optional and not given is None. Raises ParamErrors."""
     errors: dict[str, str] = {}

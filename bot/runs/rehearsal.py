@@ -32,6 +32,7 @@ from bot.runs.journal import Outcome
 from bot.runs.memory import Memory, remembered
 from bot.runs.model import Approval, ApprovalState, Phase, RunStep, StepState, Vote
 from bot.runs.params import Param
+from bot.runs.raising import Finding
 from bot.runs.runbook import (
     LintError,
     Path_,
@@ -446,6 +447,14 @@ def _differences(trial: Trial, runbook: Runbook, played: _Played) -> Iterator[tu
     if expect.message is not None and expect.message not in str(failure.get("message") or ""):
         came_to = f"came {failure['message']!r}" if failure.get("message") else "but nothing failed"
         yield ("expect", "message"), f"message: expected {expect.message!r}, {came_to}"
+    if expect.raised is not None:
+        found = [Finding.model_validate(one) for one in run.raised or ()]
+        for one in found:
+            if one.problem is not None:
+                yield ("expect", "raised"), f"raised: {one.rule} could not be computed: {one.problem}"
+        titles = [firing.title for one in found for firing in one.firing]
+        if titles != expect.raised:
+            yield ("expect", "raised"), f"raised: expected {_listed(expect.raised)}, came {_listed(titles)}"
     for name, wanted in (expect.outputs or {}).items():
         if name not in run.outputs:
             missing = _unknown_of(runbook.outputs[name], played)

@@ -70,7 +70,8 @@ class Asked:
     trigger: Trigger = Trigger.PERSON
     email: str | None = None
     groups: frozenset[str] = frozenset()
-    key: str | None = None  # what the trigger was about, for its cooldown
+    key: str | None = None  # what the trigger was about: an episode of an alert, or a time
+    because: str = ""  # why nobody had to ask
     break_glass: str | None = None
 
 
@@ -102,7 +103,7 @@ async def start(
     if asked.break_glass is not None:
         _may_break_glass(incident, asked, held)
     checked = params.check(runbook, raw)
-    key = _key(runbook, checked)
+    key = concurrency_key(runbook, checked)
     hold = await _alone(tx, react, incident, runbook, key, asked, now)
     query = sa.select(sa.func.coalesce(sa.func.max(col(Run.number)), 0)).where(col(Run.incident_id) == incident.id)
     run = Run(
@@ -119,6 +120,7 @@ async def start(
         dry_run=dry_run,
         trigger=asked.trigger,
         trigger_key=asked.key,
+        because=asked.because,
         requested_by=asked.by,
         requester_email=asked.email,
         break_glass=asked.break_glass,
@@ -136,13 +138,14 @@ async def start(
         Trigger.SCHEDULE: ", on schedule",
         Trigger.COMMAND: ", from the command line",
     }
+    because = f" because {asked.because}" if asked.because else ""
     waits = ", waits its turn" if hold else ""
     await event(
         tx,
         react,
         run,
         "run.held" if hold else "run.started",
-        f"Run {run.number}: {what}{runbook.name}{how[asked.trigger]}{waits}",
+        f"Run {run.number}: {what}{runbook.name}{how[asked.trigger]}{because}{waits}",
         now=now,
         actor=asked.by,
         data={
@@ -152,6 +155,7 @@ async def start(
             "sha256": runbook.sha256,
             "commit": commit,
             "trigger": asked.trigger,
+            "because": asked.because,
         },
         once=run.id,
     )
@@ -406,7 +410,8 @@ async def attempts(session: AsyncSession, run_id: str) -> list[RunStep]:
     return list(await session.scalars(query.order_by(col(RunStep.position), col(RunStep.attempt))))
 
 
-def _key(runbook: Runbook, checked: Mapping[str, Any]) -> str:
+def concurrency_key(runbook: Runbook, checked: Mapping[str, Any]) -> str:
+    """What a run with these values touches."""
     about = {"id": runbook.id, "name": runbook.name}
     known: dict[str, Any] = {"params": checked, "runbook": about}
     made = dict(runbook.vars)

@@ -4,8 +4,9 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -14,9 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from bot.alerts import matchers
 from bot.kit import yaml
+from bot.kit.clock import duration_text, parse_time
 from bot.kit.errors import UserError
 from bot.kit.shelf import Shelf
 from bot.kit.text import nearest
+from bot.runs import cron
 from bot.runs import params as values
 from bot.runs.expressions import ExpressionError, Names, names, templated
 from bot.runs.model import ENDED
@@ -28,6 +31,10 @@ ACTIONS = (
     *("exec", "script", "http", "prometheus", "sql", "kubectl", "ansible", "terraform", "kestra"),
     *("slack", "pagerduty", "wait", "approval", "note", "runbook", "assert"),
 )
+# From where the times of a schedule are looked at for mistakes: a day like any other, so that a file is judged alike.
+LOOKED_AT = datetime(2024, 1, 1, tzinfo=UTC)
+# Those who are called to an incident, in the place of names.
+RESPONDERS, COMMANDER = "@responders", "@commander"
 DEEPEST = 3  # how deep runbooks may call each other
 # What must never reach a runbook: the bot's own keys.
 DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RUNBOOK_*", "LD_*", "DYLD_*")
@@ -36,6 +43,7 @@ DENIED = ("SLACK_*", "TOCSIN_*", "PAGERDUTY_*", "DATABASE_URL", "*SIGNING*", "RU
 GIVEN = ("key", "type", "action", "check")
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,99}$")]
 Count = Annotated[int, Field(strict=True)]
 Tries = Annotated[int, Field(ge=1, le=20)]
 Path_ = tuple[str | int, ...]
@@ -62,6 +70,7 @@ class Offer(_Part):
     mode: Literal["suggest", "auto"] = Field(default="suggest", description="auto starts it without a person")
     cooldown: Duration = Field(default=timedelta(minutes=15), description="time between two automatic runs")
     max_per_hour: Annotated[Count, Field(ge=1, le=60)] = Field(default=3, description="most automatic runs in an hour")
+    quiet_hours: Literal["keep", "ignore"] = Field(default="keep", description="ignore starts it in them as well")
 
 
 class Access(_Part):
@@ -166,6 +175,24 @@ class Schedule(_Part):
     jitter: Duration = Field(default=timedelta(), description="start at a time of chance, at most so much later")
 
 
+class Raise(_Part):
+    """What a run that has ended says to the world: an alert that fires, or one that has resolved."""
+
+    id: Name = Field(
+        default="alert", description="tells several rules of a runbook apart; part of the alert's identity"
+    )
+    when: str | None = Field(default=None, description="expression: fires while true, resolved once false")
+    each: str | None = Field(default=None, description="expression: a list of texts, an alert for each, as item")
+    key: str = Field(default="", description="what it is about; part of the alert's identity")
+    title: str = Field(min_length=1, description="of the alert")
+    description: str = ""
+    severity: Literal["critical", "high", "medium", "low", "info"] = "medium"
+    labels: dict[Label, str] = Field(default={}, description="for routes and for the parameters of runbooks")
+    into: Literal["incident", "timeline"] = Field(
+        default="incident", description="an alert that is routed like any other, or a finding on the run's timeline"
+    )
+
+
 class People(_Part):
     """What the people say who are asked by an approval, in a test. Left alone, they say yes."""
 
@@ -189,6 +216,7 @@ class Expectation(_Part):
     failed: str | None = Field(default=None, description="the step at which it failed")
     message: str | None = Field(default=None, description="a part of the message it failed with")
     outputs: dict[str, Any] | None = Field(default=None, description="outputs of the run")
+    raised: list[str] | None = Field(default=None, description="titles of the alerts that fire by it, in order")
 
 
 class Alert(_Part):
@@ -250,6 +278,7 @@ class Runbook(_Part):
     on_failure: list[Step] = Field(default=[], description="steps for when the run has failed, after the rollback")
     always: list[Step] = Field(default=[], description="steps that are carried out at the end in any case")
     outputs: dict[Name, str] = Field(default={}, description="expressions that are shown with the result")
+    raises: list[Raise] = Field(default=[], description="alerts that a run raises, or takes back, when it has ended")
     tests: list[Trial] = Field(default=[], description="runs with mocks, for `tocsin runbooks test`")
 
     def as_json(self) -> dict[str, Any]:
@@ -351,6 +380,8 @@ def between(found: Written, there: Mapping[str, Runbook]) -> list[Problem]:
             return [found.problem(("steps", i, "runbook", "use"), told)]
     if told := unusable(book, there):
         return [found.problem((), told)]
+    if told := _too_much(book, there):
+        return [found.problem(("offer",), told)]
     problems = [
         problem for i, step, name in calling for problem in _called_with(found, ("steps", i), step, there[name])
     ]
@@ -411,6 +442,17 @@ def unusable(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
     return look(runbook, (runbook.id,))
 
 
+def _too_much(runbook: Runbook, there: Mapping[str, "Runbook"]) -> str | None:
+    """What starts by itself must not come to more risk by what it calls."""
+    if all(offer.mode != "auto" for offer in runbook.offer):
+        return None
+    unasked = takewhile(lambda step: step.type != "approval", runbook.steps)
+    before = runbook.model_copy(update={"steps": list(unasked)})
+    risky = next((book for book in used(before, there).values() if book.risk != "low"), None)
+    told = "may start by itself (mode: auto), so what it calls before anybody was asked must be of low risk"
+    return f"{told}; {risky.id!r} is of {risky.risk} risk" if risky else None
+
+
 def calls(runbook: Runbook) -> list[str]:
     """The runbooks that *runbook* calls itself, by id."""
     return [str(step.action.get("use")) for step in runbook.steps if step.type == "runbook"]
@@ -426,6 +468,16 @@ def used(runbook: Runbook, there: Mapping[str, "Runbook"]) -> dict[str, "Runbook
             found[name] = there[name]
             todo += calls(there[name])
     return found
+
+
+def load_path(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
+    """The good runbooks of a folder, or the one of a file; and all that is wrong."""
+    if path.is_dir():
+        return load_folder(path, steps)
+    try:
+        return [read_file(path, steps).runbook], []
+    except LintError as error:
+        return [], error.problems
 
 
 def lint(path: Path, steps: Shelf) -> list[Problem]:
@@ -475,10 +527,11 @@ def offers(runbook: Runbook, labels: Mapping[str, str], service: str | None, sev
     """How well *runbook* fits an alert: 0 if it is not meant for it, and more the more it asked for."""
     if not runbook.enabled:
         return 0
-    return max((_score(offer.match, labels, service or "", severity or "") for offer in runbook.offer), default=0)
+    return max((score(offer.match, labels, service or "", severity or "") for offer in runbook.offer), default=0)
 
 
-def _score(match: Match, labels: Mapping[str, str], service: str, severity: str) -> int:
+def score(match: Match, labels: Mapping[str, str], service: str, severity: str) -> int:
+    """How many of the things that *match* asks for hold, if all do; else 0."""
     asked = [matchers.parse(text).matches(labels) for text in match.labels]
     asked += [service.lower() in map(str.lower, match.services)] if match.services else []
     asked += [severity.lower() in map(str.lower, match.severities)] if match.severities else []
@@ -635,6 +688,12 @@ class _Reading:
         self._check_block(runbook.always, ("always",), runbook, after)
         for name, expression in runbook.outputs.items():
             self._expression(expression, ("outputs", name), runbook, _Scope(known))
+        for i, rule in enumerate(runbook.raises):
+            self._check_raise(rule, ("raises", i), runbook, known)
+        if len({rule.id for rule in runbook.raises}) < len(runbook.raises):
+            self.problem(("raises",), "two of these have the same id; it is part of the identity of their alerts")
+        if runbook.schedule is not None:
+            self._check_schedule(runbook.schedule, runbook)
         self._check_tests(runbook)
 
     def _check_steps(self, runbook: Runbook, known: Known) -> str | None:
@@ -643,7 +702,7 @@ class _Reading:
         for i, step in enumerate(runbook.steps):
             effect = self._check_step(step, ("steps", i), runbook, known, top=True)
             asked = asked or step.type == "approval"
-            if effect == "read" or asked:
+            if asked or (effect == "read" and step.type != "runbook"):
                 continue
             writes = writes or step.title
             if effect == "destructive" or step.type == "sql":
@@ -657,10 +716,52 @@ class _Reading:
         for i, step in enumerate(steps):
             self._check_step(step, (*path, i), runbook, known, own=scope.own)
 
+    def _check_raise(self, rule: Raise, path: Path_, runbook: Runbook, known: Known) -> None:
+        """An alert's identity and labels come from what the run found, never from text of an alert before it."""
+        scope = _Scope(dict(known), own=frozenset({"failed", "failure"}))
+        if rule.when is None and rule.each is None:
+            self.problem(path, "say when it fires: when (an expression), or each (a list with an alert for each)")
+        for field in ("when", "each"):
+            if (expression := getattr(rule, field)) is not None:
+                self._expression(expression, (*path, field), runbook, scope)
+        self._text(rule.key, (*path, "key"), runbook, scope)
+        if rule.each is not None:
+            scope = replace(scope, own=scope.own | {"item"})
+        self._texts(rule.labels, (*path, "labels"), runbook, scope)
+        for field in ("title", "description"):
+            self._text(getattr(rule, field), (*path, field), runbook, replace(scope, prose=True))
+
+    def _check_schedule(self, schedule: Schedule, runbook: Runbook) -> None:
+        """Everything that would otherwise be found out at three in the morning."""
+        path = ("schedule",) if isinstance(self.data.get("schedule"), str) else ("schedule", "cron")
+        told = cron.wrong_timezone(schedule.timezone)
+        if told:
+            self.problem(("schedule", "timezone"), told)
+        elif told := cron.wrong(schedule.cron, schedule.timezone):
+            self.problem(path, told)
+        else:
+            apart = cron.shortest(schedule.cron, schedule.timezone, LOOKED_AT)
+            if apart is not None and schedule.jitter >= apart:
+                self.problem(
+                    ("schedule", "jitter"),
+                    f"jitter must be shorter than the time between two runs, which is {duration_text(apart)}",
+                )
+        try:
+            values.check(runbook, schedule.params)
+        except values.ParamErrors as error:
+            for name, why in error.errors.items():
+                at = ("schedule", "params", name) if name in schedule.params else ("schedule",)
+                self.problem(at, f"nobody is there to fill in a form: {name} {why}")
+        for i, step in enumerate(runbook.steps):
+            who = step.action.get("who") or runbook.access.approve or [RESPONDERS]
+            if step.type == "approval" and not set(map(str, who)) - {RESPONDERS, COMMANDER}:
+                told = "a run by the clock has no responders, so name who may approve it (who, or access.approve)"
+                self.problem(("steps", i), told)
+
     def _check_offer(self, offer: Offer, path: Path_, runbook: Runbook, writes: str | None) -> None:
         if offer.mode == "auto" and writes and runbook.risk != "low":
             told = "only of low risk, or if everything before the first approval reads"
-            self.problem((*path, "mode"), f"auto is not allowed here, {told}; {writes!r} changes something")
+            self.problem((*path, "mode"), f"auto is not allowed here, {told}; {writes!r} may change something")
         if not (offer.match.labels or offer.match.services or offer.match.severities):
             self.problem((*path, "match"), "would be offered on every alert; name labels, services or severities")
         for i, text in enumerate(offer.match.labels):
@@ -855,6 +956,9 @@ class _Reading:
             if trial.name in named:
                 self.problem((*path, "name"), f"two tests are called {trial.name!r}")
             named.add(trial.name)
+            if trial.alert is not None and trial.alert.starts_at and parse_time(trial.alert.starts_at) is None:
+                told = f"{trial.alert.starts_at!r} is not a time; write for example '2026-03-01T12:00:00Z'"
+                self.problem((*path, "alert", "starts_at"), told)
             for name, answer in trial.mock.items():
                 self._check_mock(name, answer, (*path, "mock", name), ids)
             self._check_expectation(trial.expect, (*path, "expect"), runbook, ids)

@@ -28,6 +28,9 @@ from bot.runs.standing import Standing
 
 log = structlog.get_logger()
 
+# So many of the runs that came before the channel are shown in it: the operations log may have years of them.
+LATE = 20
+
 
 @dataclass
 class Show:
@@ -69,7 +72,8 @@ class Show:
         )
         async with self.engine.transaction() as tx:
             begun = sa.select(col(Run.id)).where(col(Run.incident_id) == incident_id)
-            for run_id in await tx.session.scalars(begun.order_by(col(Run.number))):
+            newest = list(await tx.session.scalars(begun.order_by(col(Run.number).desc()).limit(LATE)))
+            for run_id in reversed(newest):
                 line = f"run:{run_id}"
                 tx.enqueue(Work("show_run", f"show_run:late:{run_id}", (run_id,), queue=LINES, partition=line))
             for approval_id, run_id in (await tx.session.execute(asked)).all():

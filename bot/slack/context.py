@@ -4,17 +4,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
 from bot.engine import Tx
-from bot.incidents import access, lifecycle, roles
+from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
 from bot.incidents.chat import Offer
 from bot.incidents.model import Incident, Request, Sev
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
+from bot.runs.auto import Policy
 from bot.runs.books import Books
 from bot.slack.views.blocks import Block
 
@@ -23,6 +24,14 @@ Offers = Callable[[Incident, Sequence[AlertRow]], Sequence[Offer]]
 
 
 REFERENCE = re.compile(r"(?:inc-|#)(\d{1,9})", re.IGNORECASE)
+
+
+class Log(Protocol):
+    """What opens the operations log."""
+
+    async def __call__(self, tx: Tx, *, now: datetime) -> Incident:
+        """The log's row."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class Context:
     name: Callable[[str], str] = str
     offers: Offers = lambda incident, alerts: ()
     groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
+    policy: Policy = field(default_factory=Policy)
+    log: Log = logbook.opened
     link: Callable[[str, str], str] = lambda channel, ts: ""
 
     @property

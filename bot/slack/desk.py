@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,14 +12,15 @@ import structlog
 from sqlmodel import col
 
 from bot.engine import Engine, Tx, Work
-from bot.incidents import access
-from bot.incidents.model import Incident, Request
+from bot.incidents import access, logbook
+from bot.incidents.model import LOGBOOK, Incident, Request
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
 from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.runs.auto import Policy
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Offers, Reply
+from bot.slack.context import Context, Log, Offers, Reply
 from bot.slack.inbox import SPEAKS, Inbox
 from bot.slack.people import People
 from bot.slack.views.blocks import mentions
@@ -40,6 +41,8 @@ class Desk:
     clock: Clock
     inbox: Inbox | None = None
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
+    policy: Policy = field(default_factory=Policy)
+    log: Log = logbook.opened
     offers: Offers = lambda incident, alerts: ()
 
     async def perform(self, request_id: str) -> None:
@@ -115,6 +118,8 @@ class Desk:
                 word=inbox.word,
                 name=self.people.name,
                 groups=self.groups(person),
+                policy=self.policy,
+                log=self.log,
                 offers=self.offers,
                 link=self.chat.link,
             )
@@ -197,7 +202,9 @@ async def give_up(tx: Tx, request_id: str, why: str) -> None:
 
 async def channels(engine: Engine, *, newest: int | None = None) -> dict[str, str]:
     """Which channel belongs to which incident: of all, or of the *newest* ones."""
-    query = sa.select(col(Incident.channel), col(Incident.id)).where(col(Incident.channel).is_not(None))
+    query = sa.select(col(Incident.channel), col(Incident.id)).where(
+        col(Incident.channel).is_not(None), col(Incident.number) != LOGBOOK
+    )
     async with engine.db.read() as session:
         found = await session.execute(query.order_by(col(Incident.number).desc()).limit(newest))
         return {str(channel): incident_id for channel, incident_id in found}

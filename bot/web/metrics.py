@@ -21,7 +21,7 @@ from bot.incidents.retention import PRUNED
 from bot.kit.tasks import spawn
 from bot.metrics import KINDS, Metrics
 from bot.postmortems.model import Postmortem
-from bot.runs.model import ENDED, Run, RunState, RunStep
+from bot.runs.model import ENDED, Run, RunState, RunStep, Trigger
 
 log = structlog.get_logger()
 
@@ -66,6 +66,9 @@ FAMILIES = {
     "tocsin_runs_total": Family(
         "Runs of runbooks that are over, by how they ended", ("runbook", "outcome"), grows=True
     ),
+    "tocsin_automatic_runs_total": Family(
+        "Runs that nobody started, by what did (auto, schedule) and how they ended", ("trigger", "outcome"), grows=True
+    ),
     "tocsin_runs_open": Family("Runs that are not over; asking ones wait for a person", ("state",)),
     "tocsin_run_steps_total": Family(
         "Attempts at steps that are over, by how they ended", ("type", "outcome"), grows=True
@@ -76,6 +79,7 @@ FAMILIES = {
     "tocsin_postmortem_drafts_total": Family("Revisions of post-mortem drafts written", grows=True),
 }
 SCRAPE_OK = Family("Whether a part of this page could be read: 1, or 0", ("part",))
+UNASKED = (Trigger.AUTO, Trigger.SCHEDULE)
 NEVER_AN_INCIDENT = (Status.TRIAGE, Status.DECLINED, Status.MERGED)
 
 
@@ -191,6 +195,9 @@ class Stored(Collector):
                 found["tocsin_runs_total"][runbook, state] = count
             else:
                 found["tocsin_runs_open"][state,] += count
+        alone = sa.and_(col(Run.trigger).in_(UNASKED), col(Run.state).in_(ENDED))
+        automatic: Series = {(trigger, RunState.SUCCEEDED): 0 for trigger in UNASKED}
+        found["tocsin_automatic_runs_total"] = automatic | await _counted(session, Run.trigger, Run.state, where=alone)
         over = col(RunStep.ended_at).is_not(None)
         found["tocsin_run_steps_total"] = await _counted(session, RunStep.type, RunStep.state, where=over)
 

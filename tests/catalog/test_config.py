@@ -193,3 +193,53 @@ def test_a_stand_in_for_pagerduty_on_this_machine_may_be_plain_http(tmp_path):
     access = config.load(write(tmp_path, tocsin=text), KEYS).pagerduty
 
     assert (access.events_url, access.api_url) == ("http://127.0.0.1:8090", "https://api.eu.pagerduty.com")
+
+
+def test_nothing_starts_by_itself_unless_somebody_says_so(tmp_path):
+    quiet = "quiet_hours: {from: '22:00', to: 06:00, days: [sat, sun]}\n"
+    write(tmp_path, tocsin=f"version: 1\nauto_runbooks: true\nauto_failures: 2\n{quiet}operations_channel: ops\n")
+
+    found = config.load(tmp_path, {}).general
+
+    assert not config.General().auto_runbooks
+    assert not config.General().schedules
+    assert (found.auto_runbooks, found.auto_failures, found.operations_channel) == (True, 2, "ops")
+    assert [(one.begin.hour, one.end.hour, one.days) for one in found.quiet_hours] == [(22, 6, ("sat", "sun"))]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("auto_runbooks: yes", "tocsin.yaml:2: auto_runbooks: must be true or false"),
+        ("auto_failures: 0", "tocsin.yaml:2: auto_failures: must be greater than or equal to 1"),
+        ("quiet_hours: {from: 22, to: '06:00'}", "tocsin.yaml:2: quiet_hours.from: write a time of day as 22:00"),
+        ("quiet_hours: {from: '22:00', till: '06:00'}", "unknown key 'till'"),
+        ("quiet_hours: {from: '22:00', to: '06:00', timezone: Berlin}", "is not a time zone; write for example"),
+    ],
+)
+def test_what_is_wrong_about_automation_is_named_with_its_line(tmp_path, line, message):
+    write(tmp_path, tocsin=f"version: 1\n{line}\n")
+
+    assert message in told(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "tokens", "doubt"),
+    [
+        ("alertmanager", {"A": "x" * 32}, None),
+        ("alertmanager", {"A": "x" * 31}, "a token of am is shorter than 32 characters"),
+        ("alertmanager", {"A": "x" * 32, "B": "y" * 16}, "a token of am is shorter than 32 characters"),
+        ("generic", {"A": "x" * 64}, "what comes by am is not signed, and anything can send it (source: generic)"),
+    ],
+)
+def test_a_runbook_starts_by_itself_for_senders_alone_that_have_proved_who_they_are(tmp_path, source, tokens, doubt):
+    listed = ", ".join(f"{{env: {name}}}" for name in tokens)
+    write(tmp_path, connections=f"version: 1\nconnections:\n  am: {{source: {source}, token: [{listed}]}}\n")
+
+    assert config.load(tmp_path, tokens).connections["am"].doubt == doubt
+
+
+def test_nobody_can_send_what_only_runbooks_raise(tmp_path):
+    write(tmp_path, connections="version: 1\nconnections:\n  runbook: {source: generic, token: {env: A}}\n")
+
+    assert "this is the name of the alerts that runbooks raise" in told(tmp_path, {"A": TOKEN})

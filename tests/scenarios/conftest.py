@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from bot.app import Bot, Tempo, build
 from bot.incidents.model import Incident, TimelineEvent
+from bot.kit.clock import Clock, utc_now
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
 from bot.sandbox.state import Channel, Limits
@@ -67,6 +68,7 @@ class Stage:
     settings: Settings
     environment: dict[str, str]
     tempo: Tempo = QUICK
+    clock: Clock = utc_now
 
     @property
     def url(self) -> str:
@@ -124,7 +126,7 @@ class Stage:
     async def restart(self) -> None:
         """Stop the bot and start another on the same database."""
         await self.bot.stop()
-        self.bot = build(self.settings, self.environment, tempo=self.tempo)
+        self.bot = build(self.settings, self.environment, tempo=self.tempo, clock=self.clock)
         await self.bot.start()
         await self.reach()
 
@@ -184,6 +186,7 @@ async def staged(
     port: int = 0,
     tempo: Tempo = QUICK,
     way: str | None = None,
+    clock: Clock = utc_now,
 ) -> AsyncIterator[Stage]:
     """A running bot with its Slack; at the end nothing was wrong in Slack's eyes."""
     # Stories are told faster than people live: more calls a minute than Slack would grant.
@@ -199,9 +202,9 @@ async def staged(
             port=port,
         )
         environment = {"ALERTS_TOKEN": TOKEN}
-        bot = build(settings, environment, tempo=tempo)
+        bot = build(settings, environment, tempo=tempo, clock=clock)
         await bot.start()
-        made = Stage(sandbox, bot, http, settings, environment, tempo)
+        made = Stage(sandbox, bot, http, settings, environment, tempo, clock)
         await made.reach()
         try:
             yield made

@@ -18,6 +18,7 @@ TEMPO = app.Tempo(
     drain_seconds=3,
     messages_per_second=50,
     retry_seconds=0.05,
+    schedule_seconds=0.5,
     expire_seconds=1,
     edit_seconds=0.2,
     patience=Patience(hello=3, ping=1, pong=3, silence=8, first=0.05, most=0.5, settled=0.2),

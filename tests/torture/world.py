@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import sys
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tests.postgres import Postgres
 
 TOKEN = "a-token-of-the-tests-0123456789"
 FILES = {
-    "tocsin.yaml": "version: 1\nannouncement_channel: incidents\npager: log\n",
+    "tocsin.yaml": "version: 1\nannouncement_channel: incidents\npager: log\nschedules: true\n",
     "connections.yaml": "version: 1\nconnections:\n  am: {source: alertmanager, token: {env: ALERTS_TOKEN}}\n",
     "routes.yaml": (
         "version: 1\nroutes:\n  - name: all\n    match: ['service=~\".+\"']\n    open: always\n"
@@ -196,18 +197,24 @@ async def world(
     die: bool,
     deep: int,
     chance: float = 1.0,
+    files: Mapping[str, str] | None = None,
+    prepare: Callable[[Database], Awaitable[None]] | None = None,
 ):
-    """A round's world, running."""
+    """A round's world, running. *files* are more of its configuration; *prepare* is given its database before it is."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     ledger = folder / "ledger.txt"
     ledger.touch()
-    for name, text in FILES.items():
+    for name, text in {**FILES, **(files or {})}.items():
         path = folder / "config" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("LEDGER", str(ledger)))
     url = f"sqlite:///{folder / 'tocsin.db'}" if server is None else server.database()
     await asyncio.to_thread(migrate, Database(url))
+    if prepare is not None:
+        database = Database(url)
+        await prepare(database)
+        await database.close()
     app = json.loads(json.dumps(manifest.build(Shelf("bot.slack.commands", must_have=("USAGE",)).load())))
     async with (
         Sandbox(app, limits=Limits(rate_factor=1000)) as sandbox,

@@ -60,6 +60,8 @@ def everything_once() -> Metrics:
     metrics.delivered("prometheus", 202, 0.01)
     metrics.stored(1, {"opened": 1})
     metrics.worked("open", "done")
+    metrics.decided("started")
+    metrics.scheduled("started")
     metrics.acked("command", "socket", 0.01, True)
     metrics.called("chat.postMessage", "ok", 0.1)
     metrics.limited("chat.postMessage", 1)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from bot.incidents import roles
-from bot.incidents.model import Incident
+from bot.incidents.model import LOGBOOK, Incident
 from bot.kit.errors import UserError
 from bot.runs import access, live, params
 from bot.runs import run as runs
 from bot.runs.form import entered
+from bot.runs.model import Trigger
 from bot.slack import ids
 from bot.slack.context import Asked, Context, Form, Reply
 from bot.slack.starting import begin, promised
@@ -40,8 +41,12 @@ async def started(context: Context, form: Mapping[str, Any]) -> Reply:
 
 
 async def cancel(context: Context, value: str) -> Reply:
-    """Stop the run."""
-    await _responder(context, value)
+    """Stop the run. What nobody started, anybody may stop."""
+    run = await runs.find(context.tx.session, value)
+    if run.trigger in (Trigger.AUTO, Trigger.SCHEDULE):
+        await context.incident(run.incident_id)
+    else:
+        await _responder(context, value)
     run = await runs.cancel(context.tx, context.react, value, by=context.person.id, now=context.now)
     return Reply(f"Run {run.number} is being cancelled.")
 
@@ -83,6 +88,8 @@ async def _responder(context: Context, run_id: str) -> Incident:
     if context.person.id == run.requested_by:
         return incident
     runbook = runs.definition(run)
+    if incident.number == LOGBOOK and access.RESPONDERS in runbook.access.run:
+        return incident  # nobody is called to what runs by the clock, so whoever sees it may answer
     held = await roles.held(context.tx.session, incident.id)
     what = f"{runbook.name} may be run"
     if why := access.refusal(runbook.access.run, what, incident, context.person.id, held, context.groups):

@@ -311,6 +311,10 @@ def _small(noun: Shown) -> list[str]:
         f"{name}={_value(value)}" for name, value in row.params.items() if value is not None and not _secret(noun, name)
     )
     small = [by(row) + (" as a dry run" if row.dry_run else "")]
+    if row.because:
+        small[0] += f": {safe(row.because, 300)}"
+    if row.trigger in UNASKED and row.state not in ENDED:
+        small.append(f"`/inc auto off {row.runbook}` keeps it from starting so")
     if given:
         small.append(safe(given, 500))
     if row.break_glass:
@@ -322,6 +326,10 @@ def _small(noun: Shown) -> list[str]:
     if noun.files:
         small.append(f":paperclip: {noun.files} {'file' if noun.files == 1 else 'files'} in the thread")
     return small
+
+
+# What starts a run without anybody.
+UNASKED = (Trigger.AUTO, Trigger.SCHEDULE)
 
 
 def by(row: Run) -> str:

@@ -1,0 +1,119 @@
+"""What a run that has ended says of the world: which of its runbook's alerts fire, and which have ended.
+
+A rule (`raises` in a runbook) speaks of everything under its key: what it finds fires, and what fired before and is not
+found any more has resolved. A rule that cannot be computed, or gives none, says nothing, and nothing changes by it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from bot.alerts.source import TITLE_LIMIT
+from bot.kit.errors import PermanentError
+from bot.kit.text import clean, clip, one_line
+from bot.runs.expressions import evaluate, render
+from bot.runs.model import RunState
+from bot.runs.runbook import Raise, Runbook
+
+MOST, NAME, VALUE, DESCRIPTION = 100, 200, 500, 2000
+FAILED = (RunState.FAILED, RunState.TIMED_OUT, RunState.ROLLED_BACK, RunState.ROLLBACK_FAILED)
+# Ends that say nothing: nothing was looked at, or somebody stopped it half way.
+SILENT = (RunState.DRY_RUN, RunState.CANCELLED)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Firing(_Part):
+    """One alert that fires; *item* tells it from others of its rule and key."""
+
+    item: str
+    title: str
+    description: str = ""
+    labels: dict[str, str] = {}
+
+
+class Finding(_Part):
+    """What one rule says: all that fires under its key. With a *problem*, nothing."""
+
+    rule: str
+    key: str = ""
+    into: str
+    severity: str
+    firing: list[Firing] = []
+    problem: str | None = None
+
+
+def findings(
+    runbook: Runbook,
+    known: Mapping[str, Any],
+    state: RunState,
+    failure: Mapping[str, Any] | None,
+    plain: Callable[[str], str] = str,
+) -> list[Finding]:
+    """What every rule of *runbook* says after a run that ended so; *plain* takes secrets out of a text."""
+    if state in SILENT:
+        return []
+    about = {"failed": state in FAILED, "failure": {"step": "", "message": "", **(failure or {})}}
+    return [found for rule in runbook.raises if (found := _finding(rule, {**known, **about}, plain)) is not None]
+
+
+def dedup_key(runbook: str, finding: Finding, item: str) -> str:
+    """What people and machines know an alert by."""
+    return _scope(runbook, finding.rule, finding.key) + quote(item, safe="")
+
+
+def scope(runbook: str, finding: Finding) -> str:
+    """How the keys of all alerts begin that *finding* speaks of."""
+    return _scope(runbook, finding.rule, finding.key)
+
+
+def _scope(runbook: str, rule: str, key: str) -> str:
+    return f"{runbook}:{rule}:{quote(key, safe='')}:"
+
+
+def _finding(rule: Raise, known: Mapping[str, Any], plain: Callable[[str], str]) -> Finding | None:
+    empty = Finding(rule=rule.id, into=rule.into, severity=rule.severity)
+    try:
+        fires = True if rule.when is None else evaluate(rule.when, known)
+        if fires is None:
+            return None
+        key = _text(rule.key, known, plain, NAME)
+        items = _items(rule, known) if fires else []
+        if items is None:
+            return None
+        firing = [_firing(rule, {**known, "item": item}, item, plain) for item in items]
+    except PermanentError as error:
+        return empty.model_copy(update={"problem": clip(one_line(plain(str(error))), VALUE)})
+    return empty.model_copy(update={"key": key, "firing": firing})
+
+
+def _items(rule: Raise, known: Mapping[str, Any]) -> Sequence[str] | None:
+    """For what there is an alert; without `each`, for one thing that has no name."""
+    if rule.each is None:
+        return [""]
+    found = evaluate(rule.each, known)
+    if found is None:
+        return None
+    if not isinstance(found, list) or any(item is None or isinstance(item, list | dict) for item in found):
+        raise PermanentError("each: must be a list of texts")
+    names = list(dict.fromkeys(clip(one_line(clean(str(item))), NAME) for item in found))
+    if len(names) > MOST:
+        raise PermanentError(f"each: gives {len(names)} texts; {MOST} alerts at most are raised by one rule")
+    return names
+
+
+def _firing(rule: Raise, known: Mapping[str, Any], item: str, plain: Callable[[str], str]) -> Firing:
+    return Firing(
+        item=plain(item),
+        title=_text(rule.title, known, plain, TITLE_LIMIT) or rule.id,
+        description=clip(clean(plain(render(rule.description, known))), DESCRIPTION),
+        labels={name: _text(value, known, plain, VALUE) for name, value in rule.labels.items()},
+    )
+
+
+def _text(text: str, known: Mapping[str, Any], plain: Callable[[str], str], limit: int) -> str:
+    return clip(one_line(clean(plain(render(text, known)))), limit)
