@@ -9,6 +9,7 @@ such as that of queries.
 
 import asyncio
 import functools
+import re
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 
 from bot.catalog.targets import Reach
@@ -26,7 +36,7 @@ from bot.incidents.pager import ActResult, Kind
 from bot.kit.clock import Clock, parse_duration, utc_now
 from bot.kit.errors import BotError, PermanentError, TemporaryError
 from bot.kit.text import clip
-from bot.runs.expressions import render_quoted, render_value
+from bot.runs.expressions import render_quoted, render_value, templated
 from bot.runs.redact import Redactor
 
 Effect = Literal["read", "write", "destructive"]
@@ -34,6 +44,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 T = TypeVar("T")
 
 LONGEST = timedelta(days=7)
+FILLED = {"filled": True}  # given to what checks parameters of which nothing is to be filled in any more
 
 
 class Mark(Enum):
@@ -284,7 +295,7 @@ def prepare(step: ModuleType | StepType, raw: Mapping[str, Any], context: StepCo
         except PermanentError as error:
             raise PermanentError(context.redact.text(f"{key}: {error}")) from None
     try:
-        return step.Params.model_validate(filled)
+        return step.Params.model_validate(filled, context=FILLED)
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, part['loc']))}: {message(part)}" for part in error.errors())
         raise PermanentError(context.redact.text(told)) from None
@@ -330,6 +341,20 @@ def message(part: Mapping[str, Any]) -> str:
 def refuse(reason: str) -> PydanticCustomError:
     """An error that stands however a value is filled in; the linter shows it even for a text with `{{ }}`."""
     return PydanticCustomError("refused", "{reason}", {"reason": reason})
+
+
+def matching(pattern: str, told: str) -> AfterValidator:
+    """A text that is like *pattern* when it is filled in, and not before; *told* is what is said of another."""
+    wanted = re.compile(pattern)
+
+    def check(value: str, info: ValidationInfo) -> str:
+        if info.context is not FILLED and templated(value):
+            return value
+        if not wanted.fullmatch(value):
+            raise ValueError(f"{clip(value, 60)!r} {told}")
+        return value
+
+    return AfterValidator(check)
 
 
 def later(what: str, value: object) -> None:

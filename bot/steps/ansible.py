@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,8 +26,9 @@ from pydantic import (
 from bot.kit.errors import PermanentError
 from bot.kit.text import clip, one_line
 from bot.runs import process, scratch
+from bot.runs.expressions import templated
 from bot.runs.program import Env, end, need, settle
-from bot.runs.step import SECRETS, StepContext, StepResult, Text, refuse
+from bot.runs.step import SECRETS, StepContext, StepResult, Text, matching, refuse
 
 EFFECT = "write"
 RESULT = ("stats", "changed", "failed", "unreachable", "exit_code")
@@ -37,9 +37,7 @@ INSTALL = "install Ansible (the package ansible-core) where the bot runs"
 KEEP = 1024 * 1024
 HOSTS, NAMED = 500, 10
 
-# No `~` (a regular expression) and no `@` (a file to read); a dash or a blank never begins a pattern.
-_LIMIT = re.compile(r"[A-Za-z0-9_*!&\[][A-Za-z0-9_.:*?!&,\[\]-]{0,511}")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _COMPUTED = ("{{", "{%", "{#")
 _RECAP = re.compile(
@@ -76,16 +74,15 @@ def _given(value: object) -> object:
     return value
 
 
-def _limit(value: str) -> str:
-    if not _LIMIT.fullmatch(value):
-        raise ValueError(f"{clip(value, 60)!r} is no pattern of hosts such as web-1, web:!web-3 or *.example.com")
-    return value
-
-
-def _tag(value: str) -> str:
-    if not _TAG.fullmatch(value):
-        raise ValueError(f"{clip(value, 60)!r} cannot be a tag")
-    return value
+# No `~` (a regular expression) and no `@` (a file to read); a dash or a blank never begins a pattern.
+Limit = Annotated[
+    Text,
+    matching(
+        r"[A-Za-z0-9_*!&\[][A-Za-z0-9_.:*?!&,\[\]-]{0,511}",
+        "is no pattern of hosts such as web-1, web:!web-3 or *.example.com",
+    ),
+]
+Tag = Annotated[Text, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", "cannot be a tag")]
 
 
 class Params(BaseModel):
@@ -97,13 +94,13 @@ class Params(BaseModel):
     inventory: Annotated[Annotated[Text, Field(min_length=1)] | None, BeforeValidator(_given)] = Field(
         default=None, description="file or folder beside the runbooks; the hosts of targets.yaml otherwise"
     )
-    limit: Annotated[Annotated[Text, AfterValidator(_limit)] | None, BeforeValidator(_given)] = Field(
+    limit: Annotated[Limit | None, BeforeValidator(_given)] = Field(
         default=None, description="pattern of hosts to keep to; needed without inventory"
     )
     vars: Annotated[dict[str, Any], BeforeValidator(_vars), SECRETS] = Field(
         default={}, description="extra variables; handed over in a file"
     )
-    tags: Annotated[list[Annotated[Text, AfterValidator(_tag)]], BeforeValidator(_given)] = Field(
+    tags: Annotated[list[Tag], BeforeValidator(_given)] = Field(
         default=[], max_length=50, description="only the tasks with any of these tags"
     )
     check: StrictBool = Field(default=False, description="only look what would change")
@@ -134,7 +131,9 @@ def needs(params: Params) -> list[tuple[str, str]]:
     found = [("file", params.playbook)]
     if params.inventory is not None:
         return [*found, ("file", params.inventory)]
-    return [*found, *(("host", part) for part in re.split(r"[,:]", params.limit or "") if part)]
+    limit = params.limit or ""
+    named = [limit] if templated(limit) else [part for part in re.split(r"[,:]", limit) if _NAME.fullmatch(part)]
+    return [*found, *(("host", name) for name in named if name not in ("all", "ungrouped", "localhost"))]
 
 
 def preview(params: Params) -> str:

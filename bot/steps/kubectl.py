@@ -26,7 +26,7 @@ from bot.runs import process, scratch
 from bot.runs.expressions import templated
 from bot.runs.program import end, need, settle
 from bot.runs.redact import MASK, Open, Redactor
-from bot.runs.step import Quoted, StepContext, StepResult, Text, refuse
+from bot.runs.step import Quoted, StepContext, StepResult, Text, matching, refuse
 
 EFFECT = "write"
 RESULT = ("stdout", "stderr", "exit_code", "json")
@@ -98,7 +98,6 @@ HARMLESS = {"wide", "name"}
 REMOTE = ("exec", "run", "create")  # a program in a container may follow `--`
 
 _FLAG = re.compile(r"--([A-Za-z0-9][A-Za-z0-9_-]{0,80})(?:=(.*))?", re.DOTALL)
-_NAMESPACE = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _SECRETS = re.compile(r"(?:^|[,/])secrets?(?:$|[,./])", re.IGNORECASE)
 _PASSING = re.compile(
     r"\((?:ServiceUnavailable|TooManyRequests|InternalError|Timeout|ServerTimeout|Conflict)\)|"
@@ -143,6 +142,9 @@ def _given(value: object) -> object:
     return value
 
 
+Namespace = Annotated[Text, matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "is not the name of a namespace")]
+
+
 class Params(BaseModel):
     """Which cluster, and what to do there."""
 
@@ -156,7 +158,7 @@ class Params(BaseModel):
         Field(min_length=1, max_length=100),
     ] = Field(description="verb and arguments, without kubectl itself; each stays ONE argument, no shell")
     context: Text = Field(default="kubernetes", description="name of a connection of kind kubernetes")
-    namespace: Annotated[Annotated[Text, Field(pattern=_NAMESPACE)] | None, BeforeValidator(_given)] = Field(
+    namespace: Annotated[Namespace | None, BeforeValidator(_given)] = Field(
         default=None, description="where to look; default otherwise"
     )
     parse: Literal["text", "json"] = Field(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.ids import derived_id
@@ -26,7 +26,7 @@ from bot.kit.text import clip, nearest, one_line
 from bot.runs import process, scratch
 from bot.runs.program import Env, end, need, settle
 from bot.runs.redact import MASK, Open, Redactor
-from bot.runs.step import SECRETS, Cancelled, StepContext, StepResult, Text, refuse
+from bot.runs.step import SECRETS, Cancelled, StepContext, StepResult, Text, matching, refuse
 
 EFFECT = "write"
 RESULT = ("add", "change", "destroy", "changes", "drifted", "plan_file", "plan_digest", "exit_code")
@@ -43,8 +43,6 @@ LOCK_SECONDS = 20.0
 ORDERLY_SECONDS = 8.0
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
-_WORKSPACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,89}$"
-_ADDRESS = re.compile(r"[A-Za-z_][^\x00-\x1f\x7f]{0,511}")
 # What a plan tells of while it is made; the rest is shown when it is known what must not be.
 _PROGRESS = re.compile(
     r"(?:Acquiring|Releasing) state lock|[^:]{1,300}: (?:Refreshing state|Reading|Still reading|Read)"
@@ -81,10 +79,8 @@ def _given(value: object) -> object:
     return value
 
 
-def _address(value: str) -> str:
-    if not _ADDRESS.fullmatch(value):
-        raise ValueError(f"{clip(value, 60)!r} is not the address of a resource or a module")
-    return value
+Workspace = Annotated[Text, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,89}", "cannot be the name of a workspace")]
+Address = Annotated[Text, matching(r"[A-Za-z_][^\x00-\x1f\x7f]{0,511}", "is not the address of a resource or a module")]
 
 
 class Params(BaseModel):
@@ -94,13 +90,13 @@ class Params(BaseModel):
 
     dir: Annotated[Text, Field(min_length=1)] = Field(description="folder of the configuration, beside the runbooks")
     binary: Literal["tofu", "terraform"] = Field(default="tofu", description="the program")
-    workspace: Annotated[Annotated[Text, Field(pattern=_WORKSPACE)] | None, BeforeValidator(_given)] = Field(
+    workspace: Annotated[Workspace | None, BeforeValidator(_given)] = Field(
         default=None, description="one that exists; default otherwise"
     )
     action: Literal["plan", "apply", "drift"] = Field(
         default="plan", description="plan saves a plan, apply carries one out, drift compares state and world"
     )
-    targets: Annotated[list[Annotated[Text, AfterValidator(_address)]], BeforeValidator(_given)] = Field(
+    targets: Annotated[list[Address], BeforeValidator(_given)] = Field(
         default=[], max_length=100, description="addresses to keep to; everything otherwise"
     )
     vars: Annotated[dict[str, Any], BeforeValidator(_vars), SECRETS] = Field(
@@ -131,6 +127,12 @@ class Params(BaseModel):
 def effect(params: Params) -> Literal["read", "write"]:
     """A plan and a look for drift change nothing."""
     return "write" if params.action == "apply" else "read"
+
+
+def needs(params: Params) -> list[tuple[str, str]]:
+    """The folders it uses."""
+    beside = [] if params.providers is None or Path(params.providers).is_absolute() else [("file", params.providers)]
+    return [("file", params.dir), *beside]
 
 
 def preview(params: Params) -> str:

@@ -262,7 +262,10 @@ async def test_a_secret_is_in_no_command_line_and_in_no_output(site):
         name="test",
     )
     await until(lambda: (site.made / "begun").exists())
-    seen = [file.read_bytes() + (file.parent / "environ").read_bytes() for file in processes("ansible-playbook")]
+    seen = [
+        file.read_bytes() + (file.parent / "environ").read_bytes()
+        for file in processes("ansible-playbook", site.bench.run_id)
+    ]
 
     result = await running
 
@@ -403,13 +406,13 @@ async def until(there, seconds: float = 30) -> None:
         await asyncio.sleep(0.02)
 
 
-def processes(name: str) -> list[Path]:
-    """The command lines of the programs of that name that runbooks have started."""
+def processes(name: str, run_id: str) -> list[Path]:
+    """The command lines of the programs of that name that the run has started."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             named = any(word.endswith(b"/" + name.encode()) for word in file.read_bytes().split(b"\0")[:3])
-            if named and b"RUNBOOK_RUN=run1" in (file.parent / "environ").read_bytes():
+            if named and f"RUNBOOK_RUN={run_id}/".encode() in (file.parent / "environ").read_bytes():
                 found.append(file)
         except OSError:
             continue

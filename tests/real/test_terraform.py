@@ -357,7 +357,7 @@ async def test_files_of_a_step_are_for_the_bot_alone(stack):
     task = spawn(stack.apply(cancelled=cancelled), name="test")
     await until(lambda: (stack.folder / "begun").exists())
 
-    commands = [file.read_bytes() for file in processes("terraform")]
+    commands = [file.read_bytes() for file in processes("terraform", stack.bench.run_id)]
     modes = {oct(stat.S_IMODE(folder.stat().st_mode)) for folder in stack.scratch.iterdir()}
     cancelled.set()
 
@@ -365,7 +365,7 @@ async def test_files_of_a_step_are_for_the_bot_alone(stack):
         await task
     assert commands
     assert modes <= {"0o700", "0o755"}  # all of it below the folder of the run, which is 0700
-    assert list(processes("terraform")) == []
+    assert list(processes("terraform", stack.bench.run_id)) == []
 
 
 async def test_a_variable_is_in_no_command_line(stack):
@@ -373,8 +373,11 @@ async def test_a_variable_is_in_no_command_line(stack):
     # Reading a pipe keeps the program at its work for as long as it takes to look at it.
     os.mkfifo(stack.folder / "zz.tf")
     task = spawn(stack.run(vars={"key": "correct-horse"}, timeout=3), name="test")
-    await until(lambda: list(processes("terraform")))
-    seen = [file.read_bytes() + (file.parent / "environ").read_bytes() for file in processes("terraform")]
+    await until(lambda: list(processes("terraform", stack.bench.run_id)))
+    seen = [
+        file.read_bytes() + (file.parent / "environ").read_bytes()
+        for file in processes("terraform", stack.bench.run_id)
+    ]
 
     result = await task
 
@@ -488,7 +491,7 @@ async def test_a_plan_that_takes_too_long_is_ended(stack):
 
     assert not told.ok
     assert "was stopped after 1.5 s" in told.summary
-    assert list(processes("terraform")) == []
+    assert list(processes("terraform", stack.bench.run_id)) == []
 
 
 async def test_an_apply_that_takes_too_long_is_ended_and_says_that_it_may_be_half_done(stack):
@@ -500,7 +503,7 @@ async def test_an_apply_that_takes_too_long_is_ended_and_says_that_it_may_be_hal
     assert not told.ok
     assert told.summary.startswith("terraform apply was stopped after 4 s; what it did until then stands: plan again")
     assert "begun" in told.output
-    assert list(processes("terraform")) == []
+    assert list(processes("terraform", stack.bench.run_id)) == []
 
 
 async def test_an_apply_that_is_ended_gives_its_lock_back_and_keeps_what_it_did(stack):
@@ -559,14 +562,14 @@ async def until(there, seconds: float = 20) -> None:
         await asyncio.sleep(0.02)
 
 
-def processes(name: str) -> list[Path]:
-    """The command lines of the programs of that name that runbooks have started."""
+def processes(name: str, run_id: str) -> list[Path]:
+    """The command lines of the programs of that name that the run has started."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if file.read_bytes().split(b"\0")[0].endswith(b"/" + name.encode()) and b"RUNBOOK_RUN=run1" in (
-                (file.parent / "environ").read_bytes()
-            ):
+            if file.read_bytes().split(b"\0")[0].endswith(
+                b"/" + name.encode()
+            ) and f"RUNBOOK_RUN={run_id}/".encode() in ((file.parent / "environ").read_bytes()):
                 found.append(file)
         except OSError:
             continue

@@ -149,6 +149,9 @@ def test_an_approval_is_bound_to_the_files_and_hosts_it_uses():
 
     assert step.needs(params()) == [("file", "site.yml"), ("file", "hosts.ini")]
     assert step.needs(named) == [("file", "site.yml"), ("host", "web-1"), ("host", "web-2")]
+    for limit, hosts in (("all:!web-3", []), ("web-*,db-1", ["db-1"]), ("{{ params.host }}", ["{{ params.host }}"])):
+        pattern = named.model_copy(update={"limit": limit})
+        assert step.needs(pattern) == [("file", "site.yml"), *(("host", host) for host in hosts)]
 
 
 def test_the_hosts_of_targets_yaml_become_an_inventory(bench, tmp_path):

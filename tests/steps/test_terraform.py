@@ -250,9 +250,9 @@ def test_what_was_applied_is_counted(counts, imported):
         ({"workspace": None}, "is empty; leave it out"),
         ({"workspace": ""}, "is empty; leave it out"),
         ({"targets": []}, "is empty; leave it out"),
-        ({"workspace": "-or-create"}, "String should match"),
-        ({"workspace": "a\nb"}, "String should match"),
-        ({"workspace": "../x"}, "String should match"),
+        ({"workspace": "-or-create"}, "cannot be the name of a workspace"),
+        ({"workspace": "a\nb"}, "cannot be the name of a workspace"),
+        ({"workspace": "../x"}, "cannot be the name of a workspace"),
         ({"plan_from": "../x", "action": "apply"}, "String should match"),
         ({"max_destroy": -1}, "greater than or equal to 0"),
         ({"max_destroy": True}, "valid integer"),
@@ -293,6 +293,12 @@ def test_the_preview_names_the_place_and_no_value():
     assert step.preview(params(action="apply", plan_from="look")) == (
         "would apply the plan of the step look to infra with tofu"
     )
+
+
+def test_what_it_uses_beside_the_runbooks_can_be_looked_for_beforehand():
+    assert step.needs(params()) == [("file", "infra")]
+    assert step.needs(params(providers="mirror")) == [("file", "infra"), ("file", "mirror")]
+    assert step.needs(params(providers="/usr/share/providers")) == [("file", "infra")]
 
 
 def test_secrets_go_into_variables_and_the_environment_alone(bench):
