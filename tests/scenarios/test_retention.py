@@ -104,7 +104,7 @@ async def test_what_was_done_is_not_done_again_after_its_history_is_gone(stage: 
     await stage.quiet()
 
     assert gone == len(done)
-    workflows = {"open", "page", "refresh", "notify", "run", "show_run", "draft", "automate", "aftermath"}
+    workflows = {"open", "page", "refresh", "notify", "run", "show_run", "show_runs", "draft", "automate", "aftermath"}
     assert {work.workflow for work in again} == workflows
     assert forgotten == set()
     # Of drawings that wait, one is promised for all.
