@@ -9,7 +9,7 @@ import cProfile
 import signal
 import sys
 
-from bot import app
+from bot import app, cli
 from bot.kit import log
 from bot.settings import Settings, environment
 
@@ -18,6 +18,7 @@ async def serve(bot: app.Bot) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await bot.start()
+    cli.settle()
     await stopped.wait()
     await bot.stop()
 

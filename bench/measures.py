@@ -46,9 +46,7 @@ class Size:
     tail: float = 60.0
 
 
-QUICK = Size(
-    seconds=2.0, rounds=1, openings=INCIDENTS, bursts=2, commands=80, idle=5.0, rows=100_000, looks=60, tail=15.0
-)
+QUICK = Size(seconds=2.0, rounds=1, openings=30, bursts=2, commands=80, idle=5.0, rows=100_000, looks=60, tail=15.0)
 
 
 @dataclass
@@ -102,16 +100,13 @@ async def openings(place: Place, size: Size) -> list[Line]:
         f"{pinned} of {size.openings} furnished, {(bot.cpu - cpu) / max(1, pinned) * 1000:.0f} ms CPU each; "
         f"answered p99 {_ms(accepted.at(0.99))}; {_told(calls)}"
     )
-    # What `intake` needs besides: the alerts that will be repeated.
-    rest = [bodies.wire(body) for body in bodies.known(INCIDENTS)]
-    await load.fire(bot.port, rest, connections=8, seconds=120)
-    await place.quiet(120)
     await bot.stop()
     return [Line("openings (furnished channels)", place.kind, shown, met=None, note=note)]
 
 
 async def intake(place: Place, size: Size) -> list[Line]:
-    """One alert in each body, nine of ten repeats, through the door of `tocsin run`; after `openings`."""
+    """One alert in each body, nine of ten repeats, through the door of `tocsin run`."""
+    await _storm(place)
     bot = await place.bot()
     floors = {mode: await place.floor(mode, place.spare()) for mode in ("plain", "parse", "row")}
     found: dict[tuple[str, int], Both] = {}
@@ -168,6 +163,17 @@ async def intake(place: Place, size: Size) -> list[Line]:
     note = f"{_told(calls)}; during the load {during} of them; alerts that joined: {joined}"
     lines.append(Line("  its reactions", place.kind, f"{sum(calls.values())} calls, {drained}", note=note))
     return lines
+
+
+async def _storm(place: Place) -> None:
+    """Fifty open incidents, furnished, and the alerts of theirs that go on firing."""
+    await place.fresh()
+    bot = await place.bot(pace=FAST)
+    first = [bodies.wire(body) for body in bodies.known(INCIDENTS)]
+    for some, connections in ((first[:INCIDENTS], 4), (first[INCIDENTS:], 8)):
+        await load.fire(bot.port, some, connections=connections, seconds=120)
+        await place.quiet(120)
+    await bot.stop()
 
 
 def _told(calls: Counter[str]) -> str:

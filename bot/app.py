@@ -434,7 +434,7 @@ class Bot:
             self.engine.workflow(
                 name, workflow, Retry(first=self.tempo.retry_seconds, most=self.tempo.retry_seconds * 240)
             )
-        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked)
+        edge = Edge(bolt(webclient, chat, inbox), acked=self.metrics.acked, knocked=self.engine.courtesy.knock)
         sockets, routes = None, []
         if access.app_token is not None:
             token = access.app_token

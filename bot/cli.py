@@ -1,6 +1,7 @@
 """What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
 
 import asyncio
+import gc
 import getpass
 import json
 import os
@@ -115,8 +116,15 @@ async def _serve(bot: app.Bot) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopped.set)
     await bot.start()
+    settle()
     await stopped.wait()
     await bot.stop()
+
+
+def settle() -> None:
+    """What is there after the start stays: nobody need look through it for garbage while somebody waits."""
+    gc.collect()
+    gc.freeze()
 
 
 @cli.command()

@@ -11,7 +11,6 @@ lock, so any other owner is dead and its work is taken over at once.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
@@ -25,7 +24,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import sqlalchemy as sa
 import structlog
@@ -42,6 +41,8 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 NAME = "tocsin"
 # Raise it only together with a plan for what is still queued under the old one: DBOS leaves other versions' work alone.
@@ -131,6 +132,18 @@ class Tx:
         self.ends.append(end)
 
 
+@dataclass
+class Batch:
+    """The same in a thread that carries it out whole: the connection to write with, and the work."""
+
+    connection: sa.Connection
+    work: list[Work] = field(default_factory=list)
+
+    def enqueue(self, *work: Work) -> None:
+        """Promise *work*, if this transaction commits."""
+        self.work.extend(work)
+
+
 @dataclass(frozen=True)
 class Backlog:
     """Promised work of one kind that waits in a queue, or is being done; and how long ago its oldest was promised."""
@@ -169,7 +182,7 @@ _task: ContextVar[_Task] = ContextVar("task")
 class Courtesy:
     """Those who wait for an answer go first: work begins when nobody has asked for a moment, or after a while."""
 
-    MOMENT, WHILE = 0.005, 1.0
+    MOMENT, WHILE = 0.01, 1.0
 
     def __init__(self) -> None:
         self._asking = 0
@@ -185,6 +198,10 @@ class Courtesy:
         finally:
             self._asking -= 1
             self._last = time.monotonic()
+
+    def knock(self) -> None:
+        """Somebody has come and will ask in a moment."""
+        self._last = time.monotonic()
 
     def restless(self) -> bool:
         """Whether somebody waits, or did a moment ago."""
@@ -244,7 +261,7 @@ class Engine:
         self._running: set[asyncio.Task[Any]] = set()
         self._doing: set[str] = set()
         self._idle: set[str] = set()
-        self._courtesy = Courtesy()
+        self.courtesy = Courtesy()
         self._looking = asyncio.Semaphore(LOOKING)
         self._places: dict[str, Place] = {}
         self.serving = False
@@ -335,22 +352,39 @@ class Engine:
     # -- promises -----------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self, *, urgent: bool = False) -> AsyncIterator[Tx]:
+    async def transaction(self) -> AsyncIterator[Tx]:
         """Rows and the work that follows from them: all of it or nothing. The work starts right after the commit.
 
-        No network call belongs in here. *urgent*: somebody outside waits for the commit.
+        No network call belongs in here.
         """
-        with self._courtesy.asked() if urgent else contextlib.nullcontext():
-            async with self.db.write(urgent=urgent) as session:
-                tx = Tx(session)
-                yield tx
-                if tx.work:
-                    await session.flush()
-                    connection = await session.connection()
-                    await connection.run_sync(self._promise, tx.work)
+        async with self.db.write() as session:
+            tx = Tx(session)
+            yield tx
+            if tx.work:
+                await session.flush()
+                connection = await session.connection()
+                await connection.run_sync(self._promise, tx.work)
                 for end in tx.ends:
                     await end(session)
         self.poke(tx.work)
+
+    async def batch(self, write: Callable[[Batch], T]) -> T:
+        """What *write* writes and promises, in one transaction; somebody outside waits for the commit.
+
+        *write* runs in a thread and knows nothing of the loop. Who stops waiting does not stop the transaction.
+        """
+        with self.courtesy.asked():
+            result, work = await asyncio.get_running_loop().run_in_executor(self.db.writers, self._carry_out, write)
+        self.poke(work)
+        return result
+
+    def _carry_out(self, write: Callable[[Batch], T]) -> tuple[T, list[Work]]:
+        with self.db.write_now() as connection:
+            batch = Batch(connection)
+            result = write(batch)
+            if batch.work:
+                self._promise(connection, batch.work)
+        return result, batch.work
 
     def _promise(self, connection: sa.Connection, work: Iterable[Work]) -> None:
         client = self._connect()
@@ -421,12 +455,12 @@ class Engine:
         lost = 0
         try:
             while self.serving:
-                await self._courtesy.wait()
+                await self.courtesy.wait()
                 self._again.discard(key)
                 try:
                     async with self._looking:
                         await asyncio.to_thread(self._dequeue, queue or MAIN, partition)
-                        if self._courtesy.restless():
+                        if self.courtesy.restless():
                             await asyncio.sleep(BREATH)
                 except sa.exc.SQLAlchemyError as error:
                     # Two processes that claim at once: the database lets one of them win, the other looks again.

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from bot.kit import yaml
 from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.reactions import react
+from tests.runs.conftest import processes
 
 ROOT = Path(__file__).parents[1]
 BOOK = textwrap.dedent(
@@ -287,6 +290,26 @@ def test_a_secret_that_is_not_set_ends_a_dry_run_with_a_word(tocsin, books):
 
     assert code == 1
     assert "the secret LB_TOKEN is not set" in err
+
+
+def test_ctrl_c_stops_a_dry_run_and_what_it_has_started(tmp_path):
+    (tmp_path / "going").touch()
+    book = f"steps:\n  - {{exec: {{argv: [tail, -f, {tmp_path}/going]}}, effect: read}}\n"
+    (tmp_path / "slow.yaml").write_text(f"version: 1\nid: slow\nname: Slow\nowner: x\n{book}")
+    command = [sys.executable, "-m", "bot", "runbooks", "dry-run", "slow.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOCSIN_CONFIG": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as begun:
+        deadline = time.monotonic() + 30
+        while not (found := processes(str(tmp_path / "going"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        begun.send_signal(signal.SIGINT)
+        out, _ = begun.communicate(timeout=30)
+
+    assert begun.returncode == 1
+    assert "✗ exec: cancelled" in out
+    assert found
+    assert processes(str(tmp_path / "going")) == []
 
 
 def test_a_dry_run_uses_the_targets_of_the_configuration(tocsin, books, tmp_path):

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import statistics
+import threading
 import time
 
 import pytest
 import sqlalchemy as sa
 from dbos._dbos import _get_dbos_instance
 
-from bot.engine import LINES, MAIN, RUNS, VERSION, Engine, ExecutorLease, Retry, Superseded, Work
+from bot.engine import LINES, MAIN, RUNS, VERSION, Batch, Engine, ExecutorLease, Retry, Superseded, Work
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.ids import new_id
@@ -410,24 +411,83 @@ async def test_a_promise_that_merged_with_one_that_is_beginning_just_then_is_kep
 
 
 async def test_work_begins_when_nobody_waits_for_an_answer_and_after_a_while_all_the_same(engine: Engine, diary: Diary):
-    async with engine.transaction(urgent=True) as tx:
-        tx.enqueue(Work("note", "note:first", ("first",)))
+    await engine.batch(lambda batch: batch.enqueue(Work("note", "note:first", ("first",))))
     await diary.until(1, within=5)
 
     asking = True
 
     async def ask() -> None:
         while asking:
-            async with engine.transaction(urgent=True):
-                await asyncio.sleep(0.002)
+            await engine.batch(lambda batch: time.sleep(0.002))
 
     asker = asyncio.ensure_future(ask())
     try:
-        async with engine.transaction(urgent=True) as tx:
-            tx.enqueue(Work("note", "note:second", ("second",)))
+        await engine.batch(lambda batch: batch.enqueue(Work("note", "note:second", ("second",))))
         await asyncio.sleep(0.2)
         assert diary.names() == ["first"]
         await diary.until(2, within=8)  # though they never stop asking
     finally:
         asking = False
         await asker
+
+
+async def test_who_has_just_come_in_is_waited_for_as_well(engine: Engine, diary: Diary):
+    async def come() -> None:
+        for _ in range(100):
+            engine.courtesy.knock()
+            await asyncio.sleep(0.002)
+
+    coming = asyncio.ensure_future(come())
+    await engine.batch(lambda batch: batch.enqueue(Work("note", "note:x", ("x",))))
+    await asyncio.sleep(0.1)
+    early = diary.names()
+    await coming
+    await diary.until(1, within=5)
+
+    assert early == []
+
+
+async def test_a_batch_is_written_and_promised_whole_or_not_at_all(engine: Engine, diary: Diary):
+    insert = sa.text("insert into counter (name, value) values (:name, 1)")
+
+    def fails(batch: Batch) -> None:
+        batch.connection.execute(insert, {"name": "lost"})
+        batch.enqueue(Work("note", "note:lost", ("lost",)))
+        raise ZeroDivisionError
+
+    def works(batch: Batch) -> str:
+        batch.connection.execute(insert, {"name": "kept"})
+        batch.enqueue(Work("note", "note:kept", ("kept",)))
+        return "what it gives"
+
+    with pytest.raises(ZeroDivisionError):
+        await engine.batch(fails)
+    given = await engine.batch(works)
+    await diary.until(1)
+    async with engine.db.read() as session:
+        names = set((await session.scalars(sa.text("select name from counter"))).all())
+
+    assert given == "what it gives"
+    assert diary.names() == ["kept"]
+    assert {"lost", "kept"} & names == {"kept"}
+
+
+async def test_who_stops_waiting_for_a_batch_does_not_stop_it(engine: Engine):
+    begun = threading.Event()
+
+    def slow(batch: Batch) -> None:
+        begun.set()
+        time.sleep(0.2)
+        batch.connection.execute(sa.text("insert into counter (name, value) values ('slow', 1)"))
+
+    waiter = asyncio.ensure_future(engine.batch(slow))
+    await asyncio.to_thread(begun.wait, 5)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    async with asyncio.timeout(5):
+        while True:
+            async with engine.db.read() as session:
+                if await session.scalar(sa.text("select count(*) from counter where name = 'slow'")):
+                    break
+            await asyncio.sleep(0.01)

@@ -9,15 +9,16 @@ import asyncio
 import hashlib
 import zlib
 from collections import Counter as Tally
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel, col
 
 from bot.alerts import dedupe, routing
@@ -25,8 +26,8 @@ from bot.alerts.dedupe import Outcome, Stored
 from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery, Episode
 from bot.alerts.routing import Open, Routes
 from bot.catalog.config import Service
-from bot.engine import Engine, Tx
-from bot.incidents import lifecycle
+from bot.engine import Batch, Engine
+from bot.incidents import lifecycle, statements
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
@@ -43,6 +44,7 @@ QUEUE, QUEUE_BYTES = 2_000, 128 * 1024 * 1024
 ANSWER_SECONDS = 20.0  # after that the sender is told to try again, which does no harm
 KEPT = 256 * 1024  # bytes of a body that are kept
 CHUNK = 400  # values in one IN list
+REMEMBERED = 5_000  # alerts whose rows need not be taken apart again while they stay as they are
 LOCK = 0x746F6373  # "tocs": the advisory lock's number
 
 T = TypeVar("T")
@@ -87,6 +89,7 @@ class _Waiting:
     incoming: Incoming
     delivery_id: str
     answer: asyncio.Future[Receipt]
+    until: float
 
 
 @dataclass
@@ -120,6 +123,37 @@ class _Known:
     @property
     def reference(self) -> str | None:
         return None if self.incident is None else f"INC-{self.incident}"
+
+    def copy(self) -> "_Known":
+        made = object.__new__(_Known)
+        made.__dict__.update(self.__dict__)
+        return made
+
+
+class _Memory:
+    """The alerts that were met lately, as their rows were read.
+
+    A row that is as it was means what it meant. Nothing here is believed before the row was looked at, so whoever
+    else changes it, and whatever transaction fails, nothing has to be forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Key, tuple[tuple[Any, ...], _Known]] = OrderedDict()
+
+    def recall(self, key: Key, row: tuple[Any, ...]) -> _Known | None:
+        """What *row* means, if it is the one that was read last."""
+        found = self._kept.get(key)
+        if found is None or found[0] != row:
+            return None
+        self._kept.move_to_end(key)
+        return found[1].copy()
+
+    def keep(self, row: tuple[Any, ...], known: _Known) -> None:
+        """Remember that *row* means what is *known*, as long as nothing was made of it."""
+        self._kept[known.key] = row, known.copy()
+        self._kept.move_to_end(known.key)
+        if len(self._kept) > REMEMBERED:
+            self._kept.popitem(last=False)
 
 
 @dataclass
@@ -166,6 +200,7 @@ class Intake:
         self._routes = routes
         self._clock = clock
         self._services = services
+        self._memory = _Memory()
         self._queue: deque[_Waiting] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -183,17 +218,14 @@ class Intake:
             raise TemporaryError("Tocsin is stopping")
         if len(self._queue) >= QUEUE or self._bytes + len(incoming.body) > QUEUE_BYTES:
             raise TemporaryError("too many alerts are waiting to be stored")
-        waiting = _Waiting(incoming, new_id(), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(incoming, new_id(), loop.create_future(), loop.time() + self._answer_seconds)
         self._queue.append(waiting)
         self._bytes += len(incoming.body)
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
-        # When time is up, or the sender has gone, the answer is cancelled: what is still queued is not written then.
-        try:
-            async with asyncio.timeout(self._answer_seconds):
-                return await waiting.answer
-        except TimeoutError:
-            raise TemporaryError("the database did not answer in time") from None
+        # When time is up, or the sender has gone, the answer is settled: what is still queued is not written then.
+        return await waiting.answer
 
     async def stop(self) -> None:
         """Refuse what comes now, finish what has come."""
@@ -205,9 +237,33 @@ class Intake:
         """Write until nothing waits. What comes in during one transaction is the next one's batch."""
         try:
             while batch := self._next():
-                await self._write(batch)
+                with self._watched(batch):
+                    await self._write(batch)
         finally:
             self._writer = None
+
+    @contextmanager
+    def _watched(self, batch: Sequence[_Waiting]) -> Iterator[None]:
+        """Whoever waits for too long hears so. One clock for all of them: they come by the thousand, and few wait."""
+        loop = asyncio.get_running_loop()
+        handle: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal handle
+            now, next_ = loop.time(), float("inf")
+            for waiting in (*batch, *self._queue):
+                if waiting.until <= now:
+                    _fail(waiting, TemporaryError("the database did not answer in time"))
+                elif not waiting.answer.done():
+                    next_ = min(next_, waiting.until)
+            # Those who come now wait as long as any that wait already.
+            handle = loop.call_at(min(next_, now + self._answer_seconds), look)
+
+        handle = loop.call_at(min(waiting.until for waiting in batch), look)
+        try:
+            yield
+        finally:
+            handle.cancel()
 
     def _next(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -223,8 +279,7 @@ class Intake:
     async def _write(self, batch: list[_Waiting]) -> None:
         """One transaction; if something in it is bad, each request by itself, so that it fails alone."""
         try:
-            async with self._engine.transaction(urgent=True) as tx:
-                receipts = await self._store(tx, batch)
+            receipts = await self._engine.batch(partial(self._store, batch))
         except Exception as error:  # whatever it is, it is the answer to those who wait
             if unavailable(error):
                 reason = str(getattr(error, "orig", None) or error).strip().splitlines()
@@ -245,15 +300,15 @@ class Intake:
             if not waiting.answer.done():
                 waiting.answer.set_result(receipt)
 
-    async def _store(self, tx: Tx, batch: list[_Waiting]) -> list[Receipt]:
-        return await _Transaction(
-            tx=tx,
-            connection=await tx.session.connection(),
+    def _store(self, waiting: list[_Waiting], batch: Batch) -> list[Receipt]:
+        return _Transaction(
+            batch=batch,
+            memory=self._memory,
             react=self._react,
             routes=self._routes(),
             services=self._services(),
             now=self._clock(),
-        ).run(batch)
+        ).run(waiting)
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:
@@ -261,21 +316,21 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
         waiting.answer.set_exception(error)
 
 
-async def alone(connection: AsyncConnection) -> None:
+def alone(connection: sa.Connection) -> None:
     """Whoever changes many alerts at once does so one after the other, until the commit; else they would deadlock."""
     if connection.dialect.name == "sqlite":
         return  # it began with BEGIN IMMEDIATE
     # A process that hangs in here does not stop the others for long: the server ends its transaction (kit/db.py).
-    await connection.execute(sa.text("select set_config('lock_timeout', '10s', true)"))
-    await connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
+    connection.execute(sa.text("select set_config('lock_timeout', '10s', true)"))
+    connection.execute(sa.text("select pg_advisory_xact_lock(:number)"), {"number": LOCK})
 
 
 @dataclass
 class _Transaction:
     """What one transaction knows and is going to write, in the order in which it happens."""
 
-    tx: Tx
-    connection: AsyncConnection
+    batch: Batch
+    memory: _Memory
     react: React
     routes: Routes
     services: Mapping[str, Service]
@@ -287,41 +342,64 @@ class _Transaction:
     events: list[TimelineEvent] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
 
-    async def run(self, batch: list[_Waiting]) -> list[Receipt]:
-        await alone(self.connection)
-        await self._look_up({(w.incoming.connection, a.fingerprint) for w in batch for a in w.incoming.alerts})
+    def __post_init__(self) -> None:
+        self.connection = self.batch.connection
+        self.words = statements.words(self.connection)
+
+    def run(self, batch: list[_Waiting]) -> list[Receipt]:
+        alone(self.connection)
+        self._look_up({(w.incoming.connection, a.fingerprint) for w in batch for a in w.incoming.alerts})
         cases = [self._judge(waiting, alert) for waiting in batch for alert in waiting.incoming.alerts]
-        await self._place([case for case in cases if case.decision.outcome in (Outcome.NEW, Outcome.NEW_EPISODE)])
-        await self._write_alerts()
+        self._place([case for case in cases if case.decision.outcome in (Outcome.NEW, Outcome.NEW_EPISODE)])
+        self._write_alerts()
         for case in cases:
             if case.decision.outcome is Outcome.RESOLVE:
                 self._resolved(case)
-        await self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
-        await self._write_events()
-        for some in _chunks(sorted(self.stale), CHUNK):
-            await self.connection.execute(_TOUCHED, {"ids": list(some)})
+        self._cleared([case for case in cases if case.decision.outcome is Outcome.RESOLVE])
+        self._write_events()
+        if self.stale:  # timeline.touch, for many at once
+            self.connection.exec_driver_sql(self.words.touched, (self.words.listed(sorted(self.stale)),))
         receipts = [Receipt(waiting.delivery_id, []) for waiting in batch]
         by_id = {receipt.delivery_id: receipt for receipt in receipts}
         for case in cases:
             by_id[case.delivery.delivery_id].results.append((case.alert.dedup_key, case.said, case.known.reference))
-        await self._write_deliveries(batch, receipts)
+        self._write_deliveries(batch, receipts)
         return receipts
 
     # What is known ------------------------------------------------------------------------------------------------
 
-    async def _look_up(self, keys: Iterable[Key]) -> None:
+    def _look_up(self, keys: Iterable[Key]) -> None:
         asked: dict[str, list[str]] = {}
         for connection, fingerprint in sorted(keys):
             asked.setdefault(connection, []).append(fingerprint)
         for connection, fingerprints in asked.items():
             for some in _chunks(fingerprints, CHUNK):
-                rows = await self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(some)})
-                for row in rows:
-                    values = dict(row._mapping)
-                    key = (connection, values.pop("fingerprint"))
-                    values["episode"] = values["episode"] or 1
-                    values["seen_before"] = row.seen
-                    self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
+                self._recall(connection, some)
+
+    def _recall(self, connection: str, fingerprints: Sequence[str]) -> None:
+        """Look at the rows; those that are as they were when they were read last need not be read again."""
+        words, size = self.words, len(statements.ROW)
+        new: dict[str, tuple[Any, ...]] = {}
+        for row in self.connection.exec_driver_sql(words.look, (connection, words.listed(fingerprints))):
+            fingerprint, seen, last_seen_at = row[size:]
+            known = self.memory.recall((connection, fingerprint), row[:size])
+            if known is None:
+                new[fingerprint] = row[:size]
+            else:
+                known.seen = known.seen_before = seen
+                known.last_seen_at = words.read(last_seen_at)
+                self.known[known.key] = known
+        if new:
+            self._read(connection, new)
+
+    def _read(self, connection: str, rows: Mapping[str, tuple[Any, ...]]) -> None:
+        for row in self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(rows)}):
+            values = dict(row._mapping)
+            key = (connection, values.pop("fingerprint"))
+            values["episode"] = values["episode"] or 1
+            values["seen_before"] = row.seen
+            known = self.known[key] = _Known(**{**values, "key": key, "state": AlertState(row.state)})
+            self.memory.keep(rows[key[1]], known)
 
     # What is decided ----------------------------------------------------------------------------------------------
 
@@ -421,39 +499,33 @@ class _Transaction:
 
     # Which incident -----------------------------------------------------------------------------------------------
 
-    async def _place(self, cases: list[_Case]) -> None:
+    def _place(self, cases: list[_Case]) -> None:
         """Give every new episode its incident: the open one of its group, a new one, or none."""
         routed = [(case, routing.route(case.alert, self.routes, connection=case.known.key[0])) for case in cases]
         wanted = sorted({route.group_key for _, route in routed if route.open is not Open.NEVER})
-        for some in _chunks(wanted, CHUNK):
-            await self._look_up_groups(some)
+        self._look_up_groups(wanted)
         for case, route in routed:
             if route.open is Open.NEVER:
                 case.said = "stored"
                 case.known.incident_id = case.known.incident = None
                 continue
-            joined = self.groups.get(route.group_key) or await self._open(case, route)
+            joined = self.groups.get(route.group_key) or self._open(case, route)
             if joined is None:  # somebody reopened one of the same group a moment ago
-                await self._look_up_groups([route.group_key])
+                self._look_up_groups([route.group_key])
                 joined = self.groups[route.group_key]
             if case.said not in ("opened", "suggested"):
                 self._attach(case, route, joined)
             self._link(case, joined)
 
-    async def _look_up_groups(self, keys: Sequence[str]) -> None:
-        query = (
-            sa.select(col(Incident.id), col(Incident.number), col(Incident.severity), col(Incident.group_key))
-            .where(col(Incident.group_key).in_(keys), col(Incident.is_open).is_(True))
-            .order_by(col(Incident.id))
-            .with_for_update()  # a person may be closing it right now
-        )
-        for row in await self.connection.execute(query):
-            self.groups[row.group_key] = _Open(row.id, row.number, row.severity)
+    def _look_up_groups(self, keys: Sequence[str]) -> None:
+        if keys:
+            for group_key, *found in self.connection.exec_driver_sql(self.words.groups, (self.words.listed(keys),)):
+                self.groups[group_key] = _Open(*found)
 
-    async def _open(self, case: _Case, route: routing.Decision) -> _Open | None:
+    def _open(self, case: _Case, route: routing.Decision) -> _Open | None:
         """A new incident; None when there is an open one of this group after all."""
         counter = sa.select(col(Counter.value)).where(col(Counter.name) == "incident").with_for_update()
-        number = int((await self.connection.execute(counter)).scalar_one()) + 1
+        number = int((self.connection.execute(counter)).scalar_one()) + 1
         suggested = route.open is Open.SUGGEST
         service = self.services.get(route.service or "")
         values = Incident(
@@ -472,7 +544,7 @@ class _Transaction:
             detected_at=case.at,
             opened_at=case.delivery.incoming.received_at,
         ).model_dump()
-        added = await self.connection.execute(
+        added = self.connection.execute(
             insert_for(self.connection, _table(Incident))
             .values(**values)
             .on_conflict_do_nothing(index_elements=["group_key"], index_where=_IS_OPEN[self.connection.dialect.name])
@@ -480,7 +552,7 @@ class _Transaction:
         )
         if added.scalar_one_or_none() is None:
             return None
-        await self.connection.execute(sa.update(Counter).where(col(Counter.name) == "incident").values(value=number))
+        self.connection.execute(sa.update(Counter).where(col(Counter.name) == "incident").values(value=number))
         found = _Open(values["id"], number, route.severity)
         self.groups[route.group_key] = found
         case.said = "suggested" if suggested else "opened"
@@ -526,11 +598,11 @@ class _Transaction:
         self._event(case.known.incident_id, "alert.resolved", text, case, data, once=case.episode_id)
         self.stale.add(case.known.incident_id)
 
-    async def _cleared(self, cases: list[_Case]) -> None:
+    def _cleared(self, cases: list[_Case]) -> None:
         """Say so when the last firing alert of an open incident has resolved."""
         last = {case.known.incident_id: case for case in cases if case.known.incident_id}
         for some in _chunks(sorted(key for key in last if key), CHUNK):
-            for incident_id, silent in await lifecycle.without_firing(self.connection, some):
+            for incident_id, silent in lifecycle.without_firing(self.connection, some):
                 case = last[incident_id]
                 data: dict[str, Any] = {"alert": case.known.id, "episode": case.episode_id}
                 if silent:
@@ -543,7 +615,7 @@ class _Transaction:
     def _event(self, incident_id: str, kind: str, text: str, case: _Case, data: dict[str, Any], *, once: str) -> None:
         """Events wait until the rows they speak of are written; those of one moment keep their order."""
         self.events.append(
-            TimelineEvent(
+            TimelineEvent.model_construct(  # all of it is ours: checking it again would cost as much as storing it
                 id=derived_id("timeline", incident_id, kind, once),
                 incident_id=incident_id,
                 kind=kind,
@@ -556,17 +628,17 @@ class _Transaction:
 
     # What is written ----------------------------------------------------------------------------------------------
 
-    async def _write_alerts(self) -> None:
+    def _write_alerts(self) -> None:
         fresh = [known for known in self.known.values() if known.fresh]
         changed = [known for known in self.known.values() if known.changed and not known.fresh]
         again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
-        await self._many(sa.insert(_table(AlertRow)), [_row(known) for known in fresh])
-        await self._many(_CHANGED, [_bound(known) for known in changed])
-        await self._seen(again)
-        await self._many(sa.insert(_table(Episode)), list(self.episodes.values()))
-        await self._many(_ENDED, self.ended)
+        self.words.add(self.connection, _table(AlertRow), map(_row, fresh))
+        self._many(_CHANGED, [_bound(known) for known in changed])
+        self._seen(again)
+        self.words.add(self.connection, _table(Episode), self.episodes.values())
+        self._many(_ENDED, self.ended)
 
-    async def _seen(self, again: Sequence[_Known]) -> None:
+    def _seen(self, again: Sequence[_Known]) -> None:
         """Count what only repeats: most of what ever comes, so a few statements for all of it.
 
         All are given the newest time of their batch; its deliveries are milliseconds apart.
@@ -576,44 +648,23 @@ class _Transaction:
             times.setdefault(known.seen - known.seen_before, []).append(known)
         for count, alerts in sorted(times.items()):
             newest = max(known.last_seen_at for known in alerts)
-            for some in _chunks(sorted(known.id for known in alerts), CHUNK):
-                await self.connection.execute(_SEEN, {"_ids": list(some), "_count": count, "_at": newest})
+            ids = self.words.listed(sorted(known.id for known in alerts))
+            self.connection.exec_driver_sql(self.words.seen, (count, self.words.moment(newest), ids))
 
-    async def _write_events(self) -> None:
+    def _write_events(self) -> None:
         """`timeline.record` for many at once. An episode is told once, so none of these can be there already."""
-        await self._many(sa.insert(_table(TimelineEvent)), [event.model_dump() for event in self.events])
+        self.words.add(self.connection, _table(TimelineEvent), [event.__dict__ for event in self.events])
         # A burst of alerts that join or resolve together is one change to look at, so what follows, follows once.
         last = {(event.incident_id, event.kind): event for event in self.events}
         for event in last.values():
-            self.tx.enqueue(*self.react(event))
+            self.batch.enqueue(*self.react(event))
 
-    async def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
-        rows = []
-        for waiting, receipt in zip(batch, receipts, strict=True):
-            incoming = waiting.incoming
-            packed = incoming.packed or pack(incoming.body)
-            detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
-            if len(incoming.body) > KEPT:
-                detail["cut"] = KEPT
-            rows.append(
-                {
-                    "id": waiting.delivery_id,
-                    "connection": incoming.connection,
-                    "source": incoming.source,
-                    "received_at": incoming.received_at,
-                    "sha256": packed.sha256,
-                    "body": packed.body,
-                    "size": len(incoming.body),
-                    "alerts": len(incoming.alerts),
-                    "outcome": "stored",
-                    "detail": detail,
-                }
-            )
-        await self._many(sa.insert(_table(Delivery)), rows)
+    def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
+        self.words.add(self.connection, _table(Delivery), map(_kept, batch, receipts))
 
-    async def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
+    def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
         if rows:
-            await self.connection.execute(statement, rows)
+            self.connection.execute(statement, rows)
 
 
 def _table(model: type[SQLModel]) -> sa.Table:
@@ -655,15 +706,6 @@ _ALERTS = (
     )
 )
 
-_SEEN = (
-    sa.update(_table(AlertRow))
-    .where(_table(AlertRow).c.id.in_(sa.bindparam("_ids", expanding=True)))
-    .values(
-        seen=_table(AlertRow).c.seen + sa.bindparam("_count"),
-        last_seen_at=sa.bindparam("_at", type_=_table(AlertRow).c.last_seen_at.type),
-    )
-)
-
 # Everything that may change; the identity and the first time do not.
 _CHANGING = (
     "state",
@@ -692,12 +734,26 @@ _ENDED = (
     .values(ends_at=sa.bindparam("_ends_at"))
 )
 
-# timeline.touch, for many at once.
-_TOUCHED = (
-    sa.update(_table(Incident))
-    .where(_table(Incident).c.id.in_(sa.bindparam("ids", expanding=True)))
-    .values(revision=_table(Incident).c.revision + 1)
-)
+
+def _kept(waiting: _Waiting, receipt: Receipt) -> dict[str, Any]:
+    """What is kept of a request."""
+    incoming = waiting.incoming
+    packed = incoming.packed or pack(incoming.body)
+    detail: dict[str, Any] = {"results": dict(Tally(said for _, said, _ in receipt.results))}
+    if len(incoming.body) > KEPT:
+        detail["cut"] = KEPT
+    return {
+        "id": waiting.delivery_id,
+        "connection": incoming.connection,
+        "source": incoming.source,
+        "received_at": incoming.received_at,
+        "sha256": packed.sha256,
+        "body": packed.body,
+        "size": len(incoming.body),
+        "alerts": len(incoming.alerts),
+        "outcome": "stored",
+        "detail": detail,
+    }
 
 
 def _row(known: _Known) -> dict[str, Any]:

@@ -236,11 +236,11 @@ async def count(session: AsyncSession, incident_id: str, state: AlertState) -> i
     return int(await session.scalar(query) or 0)
 
 
-async def without_firing(connection: AsyncConnection, ids: Sequence[str]) -> list[tuple[str, int]]:
+def without_firing(connection: sa.Connection, ids: Sequence[str]) -> list[tuple[str, int]]:
     """Those of the incidents *ids* that are open and have no firing alert, and how many of their alerts are silent."""
     mine = col(AlertRow.incident_id) == col(Incident.id)
     silent = sa.select(sa.func.count()).where(mine, col(AlertRow.state) == str(AlertState.STALE)).scalar_subquery()
-    found = await connection.execute(
+    found = connection.execute(
         sa.select(col(Incident.id), silent)
         .where(
             col(Incident.id).in_(ids),

@@ -43,8 +43,9 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
     "announcement",
 )
 
-# How often cards are drawn anew, all incidents together: what changes while one waits is drawn along with it.
-BURST, REDRAWS = 10, 5.0
+# How often cards are drawn anew, all incidents together: what changes while one waits is drawn along with it. Less
+# often while senders or people wait for an answer: a drawing costs as much as a hundred alerts.
+BURST, REDRAWS, RESTLESS = 10, 5.0, 2.0
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
@@ -67,6 +68,7 @@ class Opening:
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
         self._next = 0.0
+        self._turns = asyncio.Lock()
 
     # -- workflows --------------------------------------------------------------------------------------------
 
@@ -91,11 +93,12 @@ class Opening:
 
     async def _turn(self) -> None:
         """Some at once, then so many a second: in a storm of alerts drawing must not keep them from being stored."""
-        now = time.monotonic()
-        turn = max(self._next, now - BURST / REDRAWS)
-        self._next = turn + 1 / REDRAWS
-        if turn > now:
-            await asyncio.sleep(turn - now)
+        async with self._turns:
+            now = time.monotonic()
+            turn = max(self._next, now - BURST / REDRAWS)
+            if turn > now:
+                await asyncio.sleep(turn - now)
+            self._next = turn + 1 / (RESTLESS if self.engine.courtesy.restless() else REDRAWS)
 
     # -- the parts --------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class Staleness:
         now = datetime.fromisoformat(until)
         async with self.engine.transaction() as tx:
             connection = await tx.session.connection()
-            await alone(connection)
+            await connection.run_sync(alone)
             found = await tx.session.execute(
                 sa.update(AlertRow)
                 .where(
@@ -67,7 +67,7 @@ class Staleness:
                 )
             ids = sorted(last)
             for chunk in (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK)):
-                for incident_id, silent in await lifecycle.without_firing(connection, chunk):
+                for incident_id, silent in await connection.run_sync(lifecycle.without_firing, chunk):
                     alert, episode, once = last[incident_id]
                     text = lifecycle.quiet_text(silent)
                     facts = {"alert": alert, "episode": episode, "silent": silent}

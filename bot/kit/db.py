@@ -1,8 +1,9 @@
 """One database, SQLite or Postgres, behind one face: a read, a write, and what differs between the two."""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 
 # A process that hangs or is cut off in the middle of a transaction holds its locks no longer than this on Postgres.
 IDLE_SECONDS = 15.0
+WRITERS = 16  # no more than connections
 # SQLAlchemy's name for it: https://docs.sqlalchemy.org/en/21/errors.html#error-8s2b
 LOST = "8s2b"
 
@@ -93,8 +95,16 @@ class Database:
             self.engine: AsyncEngine = create_async_engine(
                 self.url, hide_parameters=True, async_creator=partial(sqlite_kit.connect_async, path, self.turns)
             )
-            event.listen(self.engine.sync_engine, "connect", _pragmas)
-            event.listen(self.engine.sync_engine, "begin", _begin)
+            self.urgent = sa.create_engine(
+                self.sync_url,
+                hide_parameters=True,
+                max_overflow=WRITERS - 5,
+                creator=partial(sqlite_kit.connect, path, self.turns),
+                execution_options={"tocsin_begin": f"{BEGIN} {sqlite_kit.URGENT}"},
+            )
+            for engine in (self.engine.sync_engine, self.urgent):
+                event.listen(engine, "connect", _pragmas)
+                event.listen(engine, "begin", _begin)
         else:
             self.engine = create_async_engine(
                 self.url,
@@ -104,9 +114,20 @@ class Database:
                 max_overflow=10,
                 pool_timeout=10,
             )
-            event.listen(self.engine.sync_engine, "connect", _not_idle(idle_seconds))
+            self.urgent = sa.create_engine(
+                self.sync_url,
+                hide_parameters=True,
+                pool_pre_ping=True,
+                pool_size=4,
+                max_overflow=WRITERS - 4,
+                pool_timeout=10,
+            )
+            for engine in (self.engine.sync_engine, self.urgent):
+                event.listen(engine, "connect", _not_idle(idle_seconds))
+        # Where `write_now` happens. A second thread is needed only while the first one's transaction hangs.
+        self.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._meter = meter or Unmetered()
-        _measure(self.engine, self._meter)
+        _measure((self.engine.sync_engine, self.urgent), self._meter)
 
     def sync_engine(self) -> sa.Engine:
         """A second, synchronous engine on the same database (for the durable engine and migrations)."""
@@ -123,23 +144,30 @@ class Database:
         return "((julianday('now') - 2440587.5) * 86400.0)" if self.sqlite else "extract(epoch from clock_timestamp())"
 
     @asynccontextmanager
-    async def write(self, *, urgent: bool = False) -> AsyncIterator[AsyncSession]:
-        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true.
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that may write; on SQLite it takes the write lock at once, so what it reads stays true."""
+        async with self.engine.connect() as connection, connection.begin() as transaction:
+            async with AsyncSession(
+                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+            ) as session:
+                yield session
+                await session.flush()
+            begun = time.perf_counter()
+            await transaction.commit()
+            self._meter.stated("commit", time.perf_counter() - begun)
 
-        There, of those that wait for it, an *urgent* one goes first: somebody outside waits for an answer.
+    @contextmanager
+    def write_now(self) -> Iterator[sa.Connection]:
+        """A `write` for a thread that carries it out whole, from BEGIN to COMMIT, for somebody outside who waits.
+
+        Without a hop to the loop and back at each statement the same costs a third. On SQLite, of those that wait
+        for the write lock, these go first.
         """
-        options = {"tocsin_begin": f"{BEGIN} {sqlite_kit.URGENT}"} if self.sqlite and urgent else {}
-        async with self.engine.connect() as plain:
-            connection = await plain.execution_options(**options)
-            async with connection.begin() as transaction:
-                async with AsyncSession(
-                    connection, expire_on_commit=False, join_transaction_mode="rollback_only"
-                ) as session:
-                    yield session
-                    await session.flush()
-                begun = time.perf_counter()
-                await transaction.commit()
-                self._meter.stated("commit", time.perf_counter() - begun)
+        with self.urgent.connect() as connection, connection.begin() as transaction:
+            yield connection
+            begun = time.perf_counter()
+            transaction.commit()
+            self._meter.stated("commit", time.perf_counter() - begun)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -158,9 +186,11 @@ class Database:
     async def close(self) -> None:
         """Give the connections back."""
         await self.engine.dispose()
+        self.writers.shutdown(wait=False)
+        self.urgent.dispose()
 
 
-def insert_for(connection: AsyncConnection, table: Any) -> Any:
+def insert_for(connection: AsyncConnection | sa.Connection, table: Any) -> Any:
     """`Database.insert` for code that has only the connection."""
     return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
 
@@ -209,7 +239,7 @@ def _immediate(connection: Any, _record: Any) -> None:
 _KINDS = {"SELECT": "read", "WITH": "read", "INSERT": "write", "UPDATE": "write", "DELETE": "write", "BEGIN": "begin"}
 
 
-def _measure(engine: AsyncEngine, meter: Meter) -> None:
+def _measure(engines: Sequence[sa.Engine], meter: Meter) -> None:
     """Tell *meter* how long each statement took, which failed, and how many connections are at work."""
 
     def before(_connection: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
@@ -226,10 +256,11 @@ def _measure(engine: AsyncEngine, meter: Meter) -> None:
         if isinstance(error, Exception):  # and not a cancelled wait
             meter.stumbled("unavailable" if unavailable(error) else "refused")
 
-    event.listen(engine.sync_engine, "before_cursor_execute", before)
-    event.listen(engine.sync_engine, "after_cursor_execute", after)
-    event.listen(engine.sync_engine, "handle_error", failed)
-    meter.watch("tocsin_database_connections_in_use", lambda: _in_use(engine.sync_engine.pool))
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", before)
+        event.listen(engine, "after_cursor_execute", after)
+        event.listen(engine, "handle_error", failed)
+    meter.watch("tocsin_database_connections_in_use", lambda: sum(_in_use(engine.pool) for engine in engines))
 
 
 def _in_use(pool: Any) -> float:

@@ -32,8 +32,8 @@ from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
+from bot.runs import needs, process, scratch
 from bot.runs import params as values
-from bot.runs import process, scratch
 from bot.runs.attempt import Attempts, Ports, line, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
@@ -601,7 +601,7 @@ class Interpreter:
             context = self._attempts.context(going, scope, step)
             action = _filled(step, module, context.values)
             told.append([step.key, action])
-            told += [self._needed(kind, name) for kind, name in _needs(module, action)]
+            told += [self._needed(kind, name) for kind, name in needs.of(module, action)]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def _needed(self, kind: str, name: str) -> Any:
@@ -772,13 +772,3 @@ def _filled(step: Step, module: Any, known: Mapping[str, Any]) -> dict[str, Any]
             with contextlib.suppress(PermanentError):
                 filled[key] = render_value(raw, known)
     return filled
-
-
-def _needs(module: Any, action: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    told = getattr(module, "needs", None)
-    if told is None:
-        return ()
-    try:
-        return list(told(module.Params.model_validate(action)))
-    except ValueError:
-        return ()

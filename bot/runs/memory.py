@@ -7,7 +7,7 @@ from typing import Any
 
 from bot.alerts.model import AlertRow
 from bot.incidents.model import Incident, Sev, Status
-from bot.kit.clock import Clock
+from bot.kit.clock import Clock, parse_time
 from bot.kit.ids import derived_id, new_id
 from bot.kit.text import clip, one_line
 from bot.runs import approval as approvals
@@ -232,7 +232,7 @@ def _alert(alert: Alert, clock: Clock) -> AlertRow:
         labels=dict(alert.labels),
         annotations=dict(alert.annotations),
         url=alert.url or None,
-        starts_at=now,
+        starts_at=parse_time(alert.starts_at) or now,
         first_seen_at=now,
         last_seen_at=now,
         episode_id="memory",

@@ -82,12 +82,13 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     keep: int = HEAD + TAIL,
+    alone: float = 0.0,
 ) -> Outcome:
     """Run *argv* to its end, for at most *seconds* or until *cancelled* is set; nothing of it runs on after that.
 
     *mark* names the step of the run. What still runs under the same mark from before, say from before a crash of
     the bot, is ended first. *keep* is how many bytes of each output are kept; of more, the first quarter and the
-    last three.
+    last three. Where it is ended, the program itself is asked first, for *alone* seconds, and then all that it started.
     """
     if any("\0" in part for part in (*argv, *(env or {}), *(env or {}).values())):
         raise PermanentError("an argument or a variable holds a NUL")
@@ -117,7 +118,7 @@ async def run(
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-S", "-X", "utf8", warden.__file__),
-                *(str(told), str(seconds + WARDEN_SECONDS), program, *argv[1:]),
+                *(str(told), str(seconds + WARDEN_SECONDS), str(alone), program, *argv[1:]),
                 stdin=source,
                 stdout=out_fd,
                 stderr=err_fd,
@@ -138,7 +139,7 @@ async def run(
             if not await _over(report, cancelled, seconds - (time.monotonic() - started)):
                 stopped, timed_out = cancelled.is_set(), not cancelled.is_set()
         finally:
-            end = await _ended(process, report, mark)
+            end = await _ended(process, report, mark, alone)
         if end.failed is not None:
             raise PermanentError(f"the program {argv[0]!r} could not be started: {end.failed}")
         for _ in range(100):
@@ -190,13 +191,13 @@ class _End:
     left: tuple[int, ...] = ()
 
 
-async def _ended(process: asyncio.subprocess.Process, report: int, mark: str) -> _End:
+async def _ended(process: asyncio.subprocess.Process, report: int, mark: str, alone: float) -> _End:
     """See that nothing is left; then what the warden reports, or, where it was killed, what we know without it."""
     # Signals by hand: Popen's would take the exit status away from asyncio.
     try:
         if process.returncode is None:
             _signal(process.pid, signal.SIGTERM)
-        async with asyncio.timeout(2 * GRACE + 3):
+        async with asyncio.timeout(alone + 2 * GRACE + 3):
             await process.wait()
     except TimeoutError:
         _signal(process.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from bot.alerts import matchers
 from bot.kit import yaml
-from bot.kit.clock import duration_text
+from bot.kit.clock import duration_text, parse_time
 from bot.kit.errors import UserError
 from bot.kit.shelf import Shelf
 from bot.kit.text import nearest
@@ -956,6 +956,9 @@ class _Reading:
             if trial.name in named:
                 self.problem((*path, "name"), f"two tests are called {trial.name!r}")
             named.add(trial.name)
+            if trial.alert is not None and trial.alert.starts_at and parse_time(trial.alert.starts_at) is None:
+                told = f"{trial.alert.starts_at!r} is not a time; write for example '2026-03-01T12:00:00Z'"
+                self.problem((*path, "alert", "starts_at"), told)
             for name, answer in trial.mock.items():
                 self._check_mock(name, answer, (*path, "mock", name), ids)
             self._check_expectation(trial.expect, (*path, "expect"), runbook, ids)

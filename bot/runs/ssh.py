@@ -35,7 +35,9 @@ LONGEST_COMMAND = 120_000  # Linux takes 128 KiB in one argument
 PROGRAM = re.compile(r"/[A-Za-z0-9_./+-]+|[A-Za-z0-9_.][A-Za-z0-9_.+-]*")
 
 # The functions see $mark and $own, the process whose children are not meant. `members` prints the processes of the
-# tree, a colon, and the sessions that belong to it; what was found before ($pids, $sids) stays found.
+# tree, a colon, and the sessions that belong to it; what was found before ($pids, $sids) stays found. A session belongs
+# to the tree if its leader does, or is gone: an sshd that makes none for its children must not be taken for ours.
+# While anything cannot be ended the watch stays, so that a look later on finds by it what has lost its parents.
 _SCRIPT = r"""
 members() {
   marked=$(grep -ls "$key=$mark" /proc/[0-9]*/environ | tr -dc "0-9\n" | tr "\n" " ")
@@ -54,7 +56,10 @@ members() {
       n = split(known, list, " ")
       for (i = 1; i <= n; i++) sessions[list[i]] = 1
       do { more = 0
-        for (p in tree) if (!(session[p] in sessions) && (session[p] in tree)) { sessions[session[p]] = 1; more = 1 }
+        for (p in tree) {
+          s = session[p]
+          if (!(s in sessions) && s > 1 && ((s in tree) || !(s in parent))) { sessions[s] = 1; more = 1 }
+        }
         for (p in parent) if (!(p in tree) && !(p in mine) && ((parent[p] in tree) || (session[p] in sessions))) {
           tree[p] = 1; more = 1
         }
@@ -84,7 +89,7 @@ look)
   printf "<%s:%s>\n" "$4" "$pids" ;;
 watch)
   while grep -q "^State:.[^ZX]" "/proc/$4/status" 2>/dev/null; do sleep 1; done
-  finish ;;
+  until finish; do sleep 60; done ;;
 run)
   key=RUNBOOK_LEADER; found=$(members); key=RUNBOOK_RUN
   if [ "${found%%:*}" ]; then finish || exit 252; fi

@@ -5,11 +5,12 @@ Linux hands it every orphan below it (PR_SET_CHILD_SUBREAPER), so that neither `
 cleared environment leads out. Limits are set between fork and exec, which is safe here: there is one thread. When the
 bot dies, the time limit still holds.
 
-    warden.py REPORT SECONDS PROGRAM ARGUMENT...
+    warden.py REPORT SECONDS ALONE PROGRAM ARGUMENT...
 
 REPORT is a descriptor. Lines are written there: `code N` as soon as the program has ended (negative for a signal) or
 `failed WHY` if it could not be started, `crowd` if it is ended for having too many processes, and last `left PID...`:
-what even SIGKILL did not end. SIGTERM asks for the end.
+what even SIGKILL did not end. SIGTERM asks for the end. For ALONE seconds only the program itself is asked then, so
+that it can end in order what it has started; for most that is 0.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ _SUBREAPER = 36
 _WAITED = frozenset({signal.SIGCHLD, signal.SIGTERM})
 
 
-def main(report: int, seconds: float, argv: list[str]) -> None:
+def main(report: int, seconds: float, alone: float, argv: list[str]) -> None:
     """Run *argv* to its end, for at most *seconds*, and end what it leaves behind."""
     os.set_inheritable(report, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
@@ -43,11 +44,12 @@ def main(report: int, seconds: float, argv: list[str]) -> None:
     child = os.fork()
     if child == 0:
         _become(report, seconds, argv)
-    _watch(report, child, time.monotonic() + seconds)
+    _watch(report, child, time.monotonic() + seconds, alone)
 
 
-def _watch(report: int, child: int, deadline: float) -> None:
+def _watch(report: int, child: int, deadline: float, alone: float) -> None:
     asked: float | None = None
+    ends: float | None = None  # when more than the program itself is asked to end
     while True:
         got = signal.sigtimedwait(_WAITED, 0.2 if asked is None else 0.05)
         some, status = _reap(child)
@@ -60,9 +62,13 @@ def _watch(report: int, child: int, deadline: float) -> None:
             if _crowded():
                 _tell(report, "crowd")
                 asked = now - GRACE  # a crowd is not asked: it grows while one waits
-            elif status is not None or now > deadline or (got is not None and got.si_signo == signal.SIGTERM):
+            elif status is not None or (ends is not None and now >= ends):
                 asked = now
                 _send(tree(), signal.SIGTERM)
+            elif ends is None and (now > deadline or (got is not None and got.si_signo == signal.SIGTERM)):
+                ends = now + alone
+                _send([child] if alone else tree(), signal.SIGTERM)
+                asked = None if alone else now
             continue
         if now - asked > 2 * GRACE + 1 and (left := tree()):
             return _tell(report, "left", *left)
@@ -159,4 +165,4 @@ def _tell(report: int, *words: object) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+    main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])

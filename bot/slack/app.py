@@ -145,6 +145,7 @@ class Edge:
 
     app: AsyncApp
     acked: Acked = lambda kind, transport, seconds, ok: None
+    knocked: Callable[[], None] = lambda: None  # told of each request before anything is made of it
 
     async def envelope(self, envelope: Envelope) -> Mapping[str, Any] | None:
         """A request that came down a socket: the payload of its acknowledgement."""
@@ -170,6 +171,7 @@ class Edge:
     async def _dispatch(self, request: AsyncBoltRequest, transport: str) -> BoltResponse:
         began, good = time.perf_counter(), False
         try:
+            self.knocked()
             answer = await self.app.async_dispatch(request)
             good = answer.status == 200 and REFERENCE not in answer.headers
         finally:

@@ -10,16 +10,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from slack_bolt.async_app import AsyncAck
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from bot.engine import LINES, Engine, Work
+from bot.engine import LINES, Batch, Engine, Work
 from bot.incidents import access
 from bot.incidents.model import Request
 from bot.kit.clock import Clock
@@ -400,7 +400,8 @@ class Inbox:
     async def _write(self, batch: list[Waiting]) -> None:
         """One transaction; if something in it is bad, each by itself, so that it fails alone."""
         try:
-            await self._store({row.id: (row, until) for row, until, _ in reversed(batch)})
+            rows = {row.id: (row, until) for row, until, _ in reversed(batch)}
+            await self.engine.batch(partial(self._store, rows))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
             if len(batch) > 1 and not unavailable(error):
                 for one in batch:
@@ -412,22 +413,21 @@ class Inbox:
             for *_, written in batch:
                 written.set_result(None)
 
-    async def _store(self, rows: Mapping[str, tuple[Request, float]]) -> None:
+    def _store(self, rows: Mapping[str, tuple[Request, float]], batch: Batch) -> None:
         """The one insert. Slack may deliver the same request again: its key is unique, so the second is nothing."""
-        async with self.engine.transaction(urgent=True) as tx:
-            connection = await tx.session.connection()
-            values = [row.model_dump(exclude={"recorded"}) for row, _ in rows.values()]
-            added = set((await connection.execute(self._statement(connection), values)).scalars())
-            for row, until in rows.values():
-                if row.id not in added:
-                    continue
-                if time.monotonic() > until:
-                    await connection.execute(self._voiding(row))
-                else:
-                    turn = f"person:{row.person}"
-                    tx.enqueue(Work("request", f"request:{row.id}", (row.id,), queue=LINES, partition=turn))
+        connection = batch.connection
+        values = [row.model_dump(exclude={"recorded"}) for row, _ in rows.values()]
+        added = set(connection.execute(self._statement(connection), values).scalars())
+        for row, until in rows.values():
+            if row.id not in added:
+                continue
+            if time.monotonic() > until:
+                connection.execute(self._voiding(row))
+            else:
+                turn = f"person:{row.person}"
+                batch.enqueue(Work("request", f"request:{row.id}", (row.id,), queue=LINES, partition=turn))
 
-    def _statement(self, connection: AsyncConnection) -> Any:
+    def _statement(self, connection: sa.Connection) -> Any:
         """Made once: making it takes as long as running it."""
         if self._insertion is None:
             insert = insert_for(connection, Request).values(recorded=sa.literal_column(self.engine.db.now))

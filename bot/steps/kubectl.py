@@ -244,7 +244,7 @@ def command(args: Sequence[str]) -> Command:
     i = found.words
     while i < len(args):
         word = args[i]
-        if word == "--" and not args[i - 1].startswith("-"):
+        if _ends(args, i):
             if found.name.split()[0] not in REMOTE:
                 raise refuse("-- is for the program of exec, run or create")
             break
@@ -253,10 +253,15 @@ def command(args: Sequence[str]) -> Command:
         else:
             found.rest.append(word)
             i += 1
+    _allowed(found)
     if found.name == "exec" and i >= len(args) - 1:
         raise refuse("exec needs -- and the program behind it: [exec, deploy/web, --, ls]")
-    _allowed(found)
     return found
+
+
+def _ends(args: Sequence[str], i: int) -> bool:
+    """Whether options end at *i*. A `--` behind an option may be its value, and then they do not."""
+    return args[i] == "--" and (i == 0 or not args[i - 1].startswith("-") or "=" in args[i - 1])
 
 
 def _named(args: Sequence[str]) -> Command:
@@ -282,7 +287,7 @@ def _flag(found: Command, word: str, following: Sequence[str]) -> int:
         name, value = long[1].replace("_", "-").lower(), long[2]
         taken = value is None and name in FILES | {"output", "dry-run"}
     else:
-        letter, value = word[1:2], word[2:].removeprefix("=") or None
+        letter, value = word[1:2], word[2:].removeprefix("=") if word[2:] else None
         if letter == "f" and found.name == "logs":
             raise refuse("logs does not end by itself with -f; use --since or --tail")
         if letter in CLOSED:
@@ -436,7 +441,7 @@ def _placed(context: StepContext, args: Sequence[str]) -> Iterator[str]:
     """*args* with the files that they name as they lie on this machine."""
     takes = False
     for i, word in enumerate(args):
-        if word == "--" and (i == 0 or not args[i - 1].startswith("-")):
+        if _ends(args, i):
             yield from args[i:]
             return
         name, equals, value = word.partition("=")

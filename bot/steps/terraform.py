@@ -39,6 +39,8 @@ PLAN_LIMIT = 16 * 1024**2  # letters of a plan as JSON
 LISTED, NAMED, ATTRIBUTES, VALUE = 200, 5, 20, 200
 SECRETS_LISTED = 200
 LOCK_SECONDS = 20.0
+# To write down what was done and to give the lock back before providers end too; a run waits 15 s for a step to end.
+ORDERLY_SECONDS = 8.0
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 _WORKSPACE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,89}$"
@@ -407,6 +409,7 @@ class _Work:
             },
             cwd=str(self.folder),
             keep=keep,
+            alone=ORDERLY_SECONDS if args[0] in ("plan", "apply") else 0.0,
         )
         try:
             settle(f"{binary} {args[0]}", outcome)

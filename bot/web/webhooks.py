@@ -5,6 +5,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 import secrets
 import time
 from collections import Counter as Tally
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 BIG = 256 * 1024  # a body above this is read into alerts in a thread, so that others need not wait
 SMALL, REPEATS, REMEMBERED = 8 * 1024, 1_000, timedelta(hours=1)  # of the bodies whose reading is remembered
+JSON = {"Content-Type": "application/json; charset=utf-8"}
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -189,22 +191,19 @@ def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock, bounds: B
         allowed = _allowed(request.headers.get("Authorization", ""), door.hashes if door else nobody)
         if door is None:
             return _refused(404, "there is no such connection")
-        with structlog.contextvars.bound_contextvars(connection=name):
-            if not allowed:
-                log.warning("alerts.unauthorized", remote=request.remote)
-                return _refused(
-                    401, "a token of this connection is needed", {"WWW-Authenticate": 'Bearer realm="tocsin"'}
-                )
-            try:
-                with _Place(room) as place:
-                    return await _accept(request, door, intake, clock(), place)
-            except TemporaryError as error:
-                log.warning("alerts.not_stored", reason=str(error))
-                return _refused(503, str(error), {"Retry-After": str(max(1, round(error.after)))})
-            except Exception:
-                # The edge: the sender must hear that it should try again, and a person must hear why.
-                log.exception("alerts.failed")
-                return _refused(500, "Tocsin could not store this; its log says why")
+        if not allowed:
+            log.warning("alerts.unauthorized", connection=name, remote=request.remote)
+            return _refused(401, "a token of this connection is needed", {"WWW-Authenticate": 'Bearer realm="tocsin"'})
+        try:
+            with _Place(room) as place:
+                return await _accept(request, door, intake, clock(), place)
+        except TemporaryError as error:
+            log.warning("alerts.not_stored", connection=name, reason=str(error))
+            return _refused(503, str(error), {"Retry-After": str(max(1, round(error.after)))})
+        except Exception:
+            # The edge: the sender must hear that it should try again, and a person must hear why.
+            log.exception("alerts.failed", connection=name)
+            return _refused(500, "Tocsin could not store this; its log says why")
 
     return receive
 
@@ -212,7 +211,7 @@ def _handler(doors: Mapping[str, _Door], intake: Intake, clock: Clock, bounds: B
 async def _accept(
     request: web.Request, door: _Door, intake: Intake, received_at: datetime, place: _Place
 ) -> web.Response:
-    bounds = place.room.bounds
+    bounds, name = place.room.bounds, door.connection.name
     encoding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
     if encoding not in ENCODINGS:
         return _refused(415, "send the body plain or with Content-Encoding: gzip, once")
@@ -231,29 +230,28 @@ async def _accept(
         if len(read.alerts) > bounds.alerts:
             raise _TooLargeError(f"there are more than {bounds.alerts:,} alerts in the body")
     except TimeoutError:
-        log.warning("alerts.too_slow", remote=request.remote)
+        log.warning("alerts.too_slow", connection=name, remote=request.remote)
         return _refused(408, f"the body did not arrive within {bounds.read_seconds:g} seconds")
     except _HungUpError:
-        log.info("alerts.hung_up", remote=request.remote)
+        log.info("alerts.hung_up", connection=name, remote=request.remote)
         return _refused(400, "the body ended too early")  # nobody hears it
     except _TooLargeError as error:
-        log.warning("alerts.too_large", reason=str(error))
+        log.warning("alerts.too_large", connection=name, reason=str(error))
         return _refused(413, str(error))
     except (UserError, PermanentError) as error:
         reason = clip(one_line(str(error)), 300)
-        log.warning("alerts.not_understood", reason=reason)
+        log.warning("alerts.not_understood", connection=name, reason=reason)
         return _refused(400, reason)
-    receipt = await intake.accept(
-        Incoming(door.connection.name, door.connection.source, body, read.alerts, received_at, read.packed)
-    )
-    _log(receipt)
+    receipt = await intake.accept(Incoming(name, door.connection.source, body, read.alerts, received_at, read.packed))
+    if any(outcome != "repeat" for _, outcome, _ in receipt.results):
+        _log(name, receipt)  # else nothing is new; what came when is in the table of deliveries
     answer = {
         "id": receipt.delivery_id,
         "alerts": [
             {"dedup_key": key, "outcome": outcome, "incident": incident} for key, outcome, incident in receipt.results
         ],
     }
-    return web.json_response(answer, status=202)
+    return web.Response(body=json.dumps(answer).encode(), status=202, headers=JSON)
 
 
 def _read(door: _Door, body: bytes, received_at: datetime) -> _Read:
@@ -314,13 +312,12 @@ def _token(header: str) -> str:
     return decoded.partition(":")[2]
 
 
-def _log(receipt: Receipt) -> None:
+def _log(connection: str, receipt: Receipt) -> None:
     tally = Tally(outcome for _, outcome, _ in receipt.results)
-    if set(tally) <= {"repeat"}:
-        return  # nothing new; what came when is in the table of deliveries
     incidents = sorted({incident for _, _, incident in receipt.results if incident})
     log.info(
         "alerts.stored",
+        connection=connection,
         delivery=receipt.delivery_id,
         alerts=len(receipt.results),
         outcomes=dict(tally),

@@ -1,4 +1,4 @@
-"""Looks after backups of PostgreSQL: is the newest dump there, whole and young, and can it really be restored?
+"""Looks after backups of PostgreSQL: is the newest dump young and whole, and can it really be restored.
 
 `check` only reads. `restore` puts the dump into a new database whose name begins with `tocsin_restore_`, counts what
 came of it, and drops that database again; `drop` removes one that was left behind, and no other. Needs pg_restore and
@@ -103,8 +103,8 @@ def restore(file: Path, name: str, seconds: float) -> dict[str, Any]:
             name,
             seconds,
         ).splitlines()
-        # The names come quoted by the server itself.
-        rows = {table: int(put(f"select count(*) from {table}", name, seconds)) for table in listed[:COUNTED]}
+        # The names come quoted by the server itself, so whatever a table is called, it is a name here.
+        rows = {table: int(put(f"select count(*) from {table}", name, seconds)) for table in listed[:COUNTED]}  # noqa: S608
     finally:
         drop(name, seconds)
     return {

@@ -15,7 +15,7 @@ from bot.alerts.model import Alert, AlertRow, AlertStatus, Delivery, Episode, Se
 from bot.alerts.routing import Routes
 from bot.catalog.config import Service
 from bot.engine import Engine, Work
-from bot.incidents.intake import KEPT, LOCK, QUEUE_BYTES, Incoming, Intake
+from bot.incidents.intake import KEPT, LOCK, QUEUE_BYTES, REMEMBERED, Incoming, Intake
 from bot.incidents.model import Counter, Incident, TimelineEvent
 from bot.kit import yaml
 from bot.kit.db import Database
@@ -103,8 +103,8 @@ async def tell(database):
     """Makes stories, on the test's database unless told otherwise, and tidies up after them."""
     told = []
 
-    def make(db=database, **how):
-        told.append(Story(db, **how))
+    def make(db=database, kind=Story, **how):
+        told.append(kind(db, **how))
         return told[-1]
 
     yield make
@@ -536,3 +536,51 @@ async def test_a_sender_that_hangs_up_disturbs_nobody(story):
 
     assert (await stays).results[0][1] == "opened"
     assert await story.outcomes(firing("web-2")) == [("attached", (await stays).results[0][2])]
+
+
+async def test_what_another_process_made_of_an_alert_is_seen_though_it_was_remembered(tell):
+    ours, theirs = tell(), tell()
+    alert = firing(severity=Severity.CRITICAL)
+    first = [await ours.outcomes(alert) for _ in range(3)]
+    await theirs.send(replace(alert, title="Another title", annotations={"more": "words"}))
+    counted = await ours.outcomes(alert)
+    await theirs.send(resolved())
+    late = await ours.outcomes(alert)
+    (row,) = await ours.rows(AlertRow)
+
+    assert first == [[("opened", "INC-1")], [("repeat", "INC-1")], [("repeat", "INC-1")]]
+    assert (counted, late) == ([("repeat", "INC-1")], [("stale_duplicate", "INC-1")])
+    assert (row.title, dict(row.annotations), row.state, row.seen) == (alert.title, {}, "resolved", 5)
+
+
+async def test_what_a_failed_transaction_made_of_an_alert_is_not_remembered(tell):
+    broken = []
+
+    class Breaking(Story):
+        def react(self, event):
+            if broken:
+                raise ZeroDivisionError
+            return super().react(event)
+
+    story = tell(kind=Breaking)
+    await story.send(firing())
+    await story.send(firing())
+    broken.append(True)
+    with pytest.raises(ZeroDivisionError):
+        await story.send(resolved(), replace(firing("web-2"), title="New"))
+    broken.clear()
+    again = await story.outcomes(firing())
+    (row,) = await story.rows(AlertRow)
+
+    assert again == [("repeat", "INC-1")]
+    assert (row.state, row.seen) == ("firing", 3)
+
+
+async def test_more_alerts_than_are_remembered_are_counted_all_the_same(story):
+    many = [firing(f"web-{n}") for n in range(REMEMBERED + 50)]
+    await story.send(*many)
+    for _ in range(2):
+        assert {outcome for outcome, _ in await story.outcomes(*many)} == {"repeat"}
+
+    assert {row.seen for row in await story.rows(AlertRow)} == {3}
+    assert len(story.intake._memory._kept) == REMEMBERED

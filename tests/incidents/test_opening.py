@@ -308,3 +308,28 @@ async def test_an_announcement_that_would_look_the_same_is_not_drawn_again_but_t
         assert set(await session.scalars(sa.text("select shown from part where name in ('card', 'announcement')"))) == {
             (await session.get(Incident, incident.id)).revision
         }
+
+
+async def test_cards_are_drawn_less_often_while_somebody_waits_for_an_answer(engine: Engine):
+    async def drawings(within: float) -> int:
+        opening, done = workflow(engine, FakeChat()), 0
+
+        async def draw() -> None:
+            nonlocal done
+            await opening._turn()
+            done += 1
+
+        waiting = [asyncio.ensure_future(draw()) for _ in range(40)]
+        await asyncio.sleep(within)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return done
+
+    calm = await drawings(2.2)
+    with engine.courtesy.asked():
+        restless = await drawings(2.2)
+
+    assert 18 <= calm <= 22  # ten at once, then five a second
+    assert restless < calm
+    assert restless >= 3  # and still they come

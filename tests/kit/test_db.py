@@ -35,6 +35,9 @@ async def test_every_transaction_of_ours_ends_when_nothing_is_said_in_it(connect
         said.append(await session.scalar(SHOW))
     async with db.write() as one, db.write() as two:
         said += [await one.scalar(SHOW), await two.scalar(SHOW)]
+    for _ in range(2):
+        with db.write_now() as connection:
+            said.append(connection.scalar(SHOW))
 
     assert set(said) == {"15s"}
 

@@ -66,8 +66,10 @@ async def test_a_transaction_gives_its_turn_back_however_it_ends(db):
     with pytest.raises(sa.exc.OperationalError):
         async with db.write() as session:
             await session.execute(sa.text("insert into nowhere values (1)"))
-    async with db.write(urgent=True) as session:
-        await session.execute(sa.text("insert into t values (1)"))
+    with pytest.raises(ZeroDivisionError), db.write_now():
+        raise ZeroDivisionError
+    with db.write_now() as connection:
+        connection.execute(sa.text("insert into t values (1)"))
     assert not db.turns._taken
 
 

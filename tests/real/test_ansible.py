@@ -1,10 +1,7 @@
 """The ansible step with a real ansible-playbook, on this machine and over ssh to it."""
 
 import asyncio
-import getpass
 import os
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +16,7 @@ from bot.kit.tasks import spawn
 from bot.runs.redact import MASK
 from bot.runs.step import Cancelled, StepResult, prepare
 from bot.steps import ansible as step
+from tests.real.sshd import sshd
 from tests.steps.conftest import Bench
 
 HOSTS = """
@@ -360,49 +358,15 @@ async def test_much_output_is_bounded_and_the_recap_still_found(site):
 
 @pytest.fixture
 def reach(tmp_path: Path) -> Iterator[Reach]:
-    """An sshd for one key, and the targets that say how to get there."""
-    home = tmp_path / "ssh"
-    home.mkdir(mode=0o700)
-    for name in ("host", "key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)
-    shutil.copy(home / "key.pub", home / "authorized")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {
-        "ListenAddress": "127.0.0.1",
-        "Port": port,
-        "HostKey": home / "host",
-        "AuthorizedKeysFile": home / "authorized",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PasswordAuthentication": "no",
-        "PidFile": "none",
-    }
-    (home / "config").write_text("".join(f"{name} {value}\n" for name, value in options.items()))
-    Path("/run/sshd").mkdir(exist_ok=True)
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen([shutil.which("sshd") or "sshd", "-D", "-e", "-f", home / "config"], stderr=log)
-    public = " ".join((home / "host.pub").read_text().split()[:2])
-    (home / "known").write_text(f"[127.0.0.1]:{port} {public}\n")
-    (home / "strange").write_text("")
-    host = {
-        "address": "127.0.0.1",
-        "port": port,
-        "user": getpass.getuser(),
-        "key": "ssh/key",
-        "known_hosts": "ssh/known",
-    }
-    try:
-        deadline = time.monotonic() + 20
-        while not answers(port):
-            assert time.monotonic() < deadline, (home / "log").read_text()
-            time.sleep(0.05)
-        hosts = {"web-1": Host(**host), "web-2": Host(**host), "odd": Host(**{**host, "known_hosts": "ssh/strange"})}
-        yield Reach(Targets(hosts=hosts), tmp_path)
-    finally:
-        server.terminate()
-        server.wait(20)
+    """Two hosts that are this machine, and one whose key is not known."""
+    folder = tmp_path / "ssh"
+    folder.mkdir(mode=0o700)
+    with sshd(folder) as server:
+        (folder / "strange").write_text("")
+        host = {"address": "127.0.0.1", "port": server.port, "user": server.user, "key": "client_key"}
+        known = Host(**host, known_hosts="known_hosts")
+        odd = Host(**host, known_hosts="strange")
+        yield Reach(Targets(hosts={"web-1": known, "web-2": known, "odd": odd}), folder)
 
 
 async def test_the_hosts_of_targets_yaml_are_reached_with_their_keys(site, reach):
@@ -430,11 +394,6 @@ async def test_without_hosts_or_an_inventory_nothing_is_played(site):
 
     with pytest.raises(PermanentError, match=r"targets\.yaml has no hosts"):
         await site.run(inventory=None, limit="all")
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def until(there, seconds: float = 30) -> None:

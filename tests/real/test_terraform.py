@@ -503,6 +503,20 @@ async def test_an_apply_that_takes_too_long_is_ended_and_says_that_it_may_be_hal
     assert list(processes("terraform")) == []
 
 
+async def test_an_apply_that_is_ended_gives_its_lock_back_and_keeps_what_it_did(stack):
+    stack.write(SLOW.replace("sleep 45", "sleep 5") + 'resource "terraform_data" "quick" {}\n')
+    await stack.run()
+
+    told = await stack.apply(timeout=3)
+    again = await stack.run("again")
+
+    assert "was stopped after 3 s" in told.summary
+    assert stack.state() == ["quick[0]", "slow[0]"]
+    assert "Gracefully shutting down" in told.output
+    assert again.summary.startswith("would destroy 1, more than max_destroy 0: terraform_data.slow")
+    assert not (stack.folder / ".terraform.tfstate.lock.info").exists()
+
+
 async def test_endless_output_is_bounded(stack):
     stack.write('resource "terraform_data" "loud" {\n  provisioner "local-exec" { command = "yes $PPID" }\n}\n')
     await stack.run()

@@ -38,6 +38,8 @@ NEEDS = {
     "test_backup.py": (binaries(), shutil.which("pg_dump"), shutil.which("psql")),
     "test_certificate.py": (shutil.which("openssl"),),
     "test_on_hosts.py": (SSHD, shutil.which("ssh"), shutil.which("journalctl"), shutil.which("apt")),
+    "test_on_infrastructure.py": (shutil.which("terraform"), shutil.which("ansible-playbook")),
+    "test_on_kubernetes.py": (shutil.which("kubectl"), shutil.which("openssl")),
     "test_on_postgres.py": (binaries(), shutil.which("pg_dump"), shutil.which("psql")),
     "test_queries.py": (shutil.which("promtool"),),
 }
@@ -79,10 +81,11 @@ class Library(Bench):
 
     reach: Reach = field(default_factory=Reach)
     home: Path | None = None
+    folder: Path = FOLDER
 
     def __init__(self, engine: Engine, incident: Any, home: Path) -> None:
         super().__init__(engine, incident)
-        self.reach, self.home = Reach(), home
+        self.reach, self.home, self.folder = Reach(), home, FOLDER
 
     def interpreter(self) -> Interpreter:
         made = super().interpreter()
@@ -96,7 +99,7 @@ class Library(Bench):
             watch_seconds=0.05,
             read_tries=made.read_tries,
             reach=self.reach,
-            folder=FOLDER,
+            folder=self.folder,
             home=self.home,
         )
 

@@ -1,4 +1,4 @@
-"""A local HTTP service that is what runbooks talk to: a load balancer, a health check, feature flags, Loki, Prometheus."""
+"""A local HTTP service that is what runbooks talk to: load balancer, health check, feature flags, Loki, Prometheus."""
 
 import json
 import threading
@@ -102,7 +102,7 @@ def services() -> Iterator[Services]:
             self.end_headers()
             self.wfile.write(out)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

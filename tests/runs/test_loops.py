@@ -53,6 +53,25 @@ async def test_the_first_failure_stops_the_others_and_all_that_was_begun_is_take
     assert run.failure["message"] == "1 of 3 went well; each: no"
 
 
+async def test_a_loop_of_which_no_item_is_needed_is_skipped_and_others_are_counted(bench, parts):
+    book = """
+params: {hosts: {type: list, default: [a, b]}}
+steps:
+  - {id: none, foreach: params.hosts, when: item == 'c', change: {text: 'none {{ item }}'}}
+  - {id: one, foreach: params.hosts, when: item == 'b', change: {text: 'one {{ item }}'}}
+  - look: {text: '{{ steps.none.state }} {{ steps.one.state }}'}
+"""
+
+    run = await bench.carry_out(await bench.start(book))
+
+    assert run.state == RunState.SUCCEEDED
+    assert seen(parts["change"]) == ["one b"]
+    assert seen(parts["look"]) == ["skipped succeeded"]
+    summaries = {row.path: row.summary for row in await bench.rows(run.id)}
+    assert summaries["steps.0"] == "0 of 2 went well, 2 not needed"
+    assert summaries["steps.1"] == "1 of 2 went well, 1 not needed"
+
+
 async def test_without_stop_on_error_every_item_is_tried(bench, parts):
     parts["change"].answers = [PermanentError("no")]
     book = BOOK.replace("    rollback", "    stop_on_error: false\n    continue_on_error: true\n    rollback")

@@ -139,6 +139,16 @@ async def test_limits_are_set_before_the_program_begins():
     assert nice >= 10
 
 
+async def test_a_program_can_be_asked_to_end_before_what_it_started():
+    script = "trap 'wait $child; echo saved $?; exit 0' TERM; sleep 1 & child=$!; wait $child"
+
+    orderly = await run("sh", "-c", script, seconds=0.3, alone=5)
+
+    assert orderly.timed_out
+    assert orderly.stdout == "saved 0\n"
+    assert (await run("sh", "-c", script, seconds=0.3)).stdout == "saved 143\n"
+
+
 async def test_memory_cannot_be_filled():
     outcome = await run(sys.executable, "-c", "b = bytearray(5 * 1024**3)")
 

@@ -297,17 +297,21 @@ def test_parameters_come_from_the_alert_and_from_the_test(play):
         """
         params: {host: {source: 'alert.labels.instance | host'}, n: {type: int, default: 2}}
         steps: [{note: '{{ alert.annotations.summary }} in {{ incident.title }}'}, {id: a, probe: {}}]
-        outputs: {host: params.host, n: params.n}
+        outputs: {host: params.host, n: params.n, since: params.since}
         """
-    )
+    ).replace("default: 2}", "default: 2}, since: {source: alert.starts_at, pattern: '.*', required: false}")
 
     (verdict,) = play(
         book,
         """
         - name: filled
-          alert: {title: It burns, labels: {instance: 'web-1:9100'}, annotations: {summary: Smoke}}
+          alert:
+            title: It burns
+            starts_at: '2026-03-01T12:00:00Z'
+            labels: {instance: 'web-1:9100'}
+            annotations: {summary: Smoke}
           params: {n: 3}
-          expect: {outputs: {host: web-1, n: 3}}
+          expect: {outputs: {host: web-1, n: 3, since: '2026-03-01T12:00:00Z'}}
         """,
     )
 
@@ -525,6 +529,7 @@ def test_what_a_step_type_takes_for_a_failure_is_one_in_a_mock(play):
         ("{name: x, expect: {state: failed}}", "params: host is missing"),
         ("{name: x, alert: {lables: {}}, expect: {state: failed}}", "unknown key 'lables'; did you mean 'labels'?"),
         ("{name: x, alert: {labels: {a: 1}}, expect: {state: failed}}", "must be text"),
+        ("{name: x, alert: {starts_at: soon}, expect: {state: failed}}", "'soon' is not a time"),
         ("{name: '', expect: {state: failed}}", "name"),
         ("{name: x, expcet: {state: failed}}", "unknown key 'expcet'; did you mean 'expect'?"),
     ],

@@ -25,9 +25,11 @@ from tests.runs.test_process import alive
 
 REPORT = 'printf \'%s|%s\\n\' "$A" "$B"; pwd; cat; echo err >&2; exit 3'
 ESCAPE = "setsid env -i sleep {t} & trap '' TERM; sleep {t}"
+ORPHAN = "env -i sleep {t} & sleep {t}"
 PARENT = "import subprocess, sys; subprocess.run(sys.argv[1:])"
-SHELLS = [[shell] for shell in ("sh", "bash", "dash", "mksh") if shutil.which(shell)]
-SHELLS += [["bash", "--posix"], *([["busybox", "sh"]] if shutil.which("busybox") else [])]
+# Debian's sh, that of others, and what else is here.
+SHELLS = [["sh"], ["bash", "--posix"]]
+SHELLS += [shell.split() for shell in ("mksh", "busybox sh") if shutil.which(shell.split()[0])]
 
 
 def reach(folder: Path, **changed: object) -> Reach:
@@ -113,10 +115,14 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def program(pid: str) -> str:
+    return words(pid)[0]
+
+
+def words(pid: str) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
-        return ""
+        return [""]
 
 
 @pytest.fixture(params=SHELLS, ids=" ".join)
@@ -174,6 +180,31 @@ def test_every_shell_leaves_a_watch_that_ends_the_tree_when_the_connection_is_go
     connection.wait()
 
     wait_for(lambda: not alive(mark))
+
+
+def test_what_lost_its_parents_and_its_mark_is_found_by_the_session_of_the_watch(shell, mark):
+    tree = subprocess.Popen(
+        script(shell, mark, "run", mark, "nonce", "", "", "sh", "-c", ORPHAN.replace("{t}", mark)),
+        stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    tree.stdin.write(b"\n")
+    tree.stdin.close()
+    wait_for(lambda: asleep(mark) == 2)
+    (watch,) = [pid for pid in alive("watch") if {mark, "watch"} <= set(words(pid))]
+    os.kill(int(watch), signal.SIGSTOP)  # so it does not get to it
+    for pid in alive(mark):
+        if program(pid) != "sleep" and pid != watch:
+            os.kill(int(pid), signal.SIGKILL)
+    tree.wait()
+    assert asleep(mark) == 2
+
+    look = subprocess.run(
+        [*shell, "-c", 'eval "$1"', "tocsin", ssh._SCRIPT, "look", mark, "other"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert look.stdout == "<other:>\n"
+    assert alive(mark) == []
 
 
 def test_a_cut_off_beginning_starts_nothing(shell, mark, tmp_path):

@@ -10,11 +10,13 @@ from bot.runs import warden
 from tests.runs.test_process import ESCAPE, alive
 
 
-def start(seconds: float, *argv: str) -> tuple[subprocess.Popen[bytes], int]:
+def start(seconds: float, *argv: str, alone: float = 0) -> tuple[subprocess.Popen[bytes], int]:
     """A warden, and where it reports."""
     report, told = os.pipe()
     made = subprocess.Popen(
-        [sys.executable, "-I", "-S", warden.__file__, str(told), str(seconds), *argv], pass_fds=(told,), stdout=-3
+        [sys.executable, "-I", "-S", warden.__file__, str(told), str(seconds), str(alone), *argv],
+        pass_fds=(told,),
+        stdout=-3,
     )
     os.close(told)
     return made, report
@@ -75,3 +77,28 @@ def test_what_ignores_sigterm_is_killed():
     assert made.wait(6) == 0
     assert lines(report) == ["code -9", "left"]
     assert alive(token) == []
+
+
+# Ends well only if what it started was left to end by itself.
+ORDERLY = "trap 'wait $child; exit $?' TERM; sleep 1.1 & child=$!; wait $child; wait $child"
+
+
+def test_a_program_that_is_asked_alone_ends_in_order_what_it_started():
+    made, report = start(0.4, "/bin/sh", "-c", ORDERLY, alone=5)
+
+    assert lines(report) == ["code 0", "left"]
+    assert made.wait() == 0
+    together, report = start(0.4, "/bin/sh", "-c", ORDERLY)
+    assert lines(report) == ["code 143", "left"]
+    assert together.wait() == 0
+
+
+def test_a_program_that_does_not_end_when_it_is_asked_alone_is_ended_with_the_rest():
+    token = f"43{time.time_ns() % 10**9}"
+    began = time.monotonic()
+    made, report = start(0.2, "/bin/sh", "-c", f"trap '' TERM; setsid sleep {token} & wait; sleep {token}", alone=0.6)
+
+    assert made.wait(8) == 0
+    assert lines(report) == ["code -9", "left"]
+    assert alive(token) == []
+    assert time.monotonic() - began > 2.6

@@ -19,11 +19,13 @@ FILES = sorted(
 )
 NAMES = [stem.rstrip("_") for stem in FILES]
 GOOD = {
+    "ansible": {"playbook": "site.yml", "limit": "web-1"},
     "approval": {"prompt": "Go on?"},
     "assert": {"that": "1 == 1", "message": "no"},
     "exec": {"argv": ["true"]},
     "http": {"url": "https://example.com"},
     "kestra": {"namespace": "ops", "flow": "restart"},
+    "kubectl": {"args": ["get", "pods"]},
     "note": {"text": "x"},
     "pagerduty": {"action": "page"},
     "slack": {"text": "x"},
@@ -31,6 +33,7 @@ GOOD = {
     "runbook": {"use": "other"},
     "script": {"file": "check.py"},
     "sql": {"connection": "orders", "query": "select 1"},
+    "terraform": {"dir": "infra"},
     "wait": {"for": "1s"},
 }
 
