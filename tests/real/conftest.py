@@ -29,7 +29,10 @@ NEEDS = {
     "test_ssh.py": (SSHD, shutil.which("ssh")),
     "test_terraform.py": (shutil.which("terraform"),),
 }
-collect_ignore = [] if os.environ.get("TOCSIN_TEST_ALL") else [name for name, found in NEEDS.items() if not all(found)]
+# Debian has no package of Terraform, so CI cannot install it and says aloud when it is not there.
+UNPACKAGED = ("test_terraform.py",)
+absent = [name for name, found in NEEDS.items() if not all(found)]
+collect_ignore = [name for name in absent if name in UNPACKAGED or not os.environ.get("TOCSIN_TEST_ALL")]
 
 CONNECTIONS = (
     "version: 1\nconnections:\n"
