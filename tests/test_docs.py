@@ -381,6 +381,13 @@ def test_what_a_runbook_may_not_name_is_listed():
     assert set(runbooks.DENIED) <= set(coded(chapter(read("docs/runbooks.md"), "Security")))
 
 
+def test_every_test_that_is_named_as_proof_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", read("docs/reference/runbook-proof.md"))
+
+    assert len(named) > 25
+    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in read(file)] == []
+
+
 # Examples ---------------------------------------------------------------------------------------------------------
 
 

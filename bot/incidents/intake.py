@@ -138,9 +138,9 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Key, tuple[tuple[Any, ...], _Known]] = OrderedDict()
+        self._kept: OrderedDict[Key, tuple[Sequence[Any], _Known]] = OrderedDict()
 
-    def recall(self, key: Key, row: tuple[Any, ...]) -> _Known | None:
+    def recall(self, key: Key, row: Sequence[Any]) -> _Known | None:
         """What *row* means, if it is the one that was read last."""
         found = self._kept.get(key)
         if found is None or found[0] != row:
@@ -148,7 +148,7 @@ class _Memory:
         self._kept.move_to_end(key)
         return found[1].copy()
 
-    def keep(self, row: tuple[Any, ...], known: _Known) -> None:
+    def keep(self, row: Sequence[Any], known: _Known) -> None:
         """Remember that *row* means what is *known*, as long as nothing was made of it."""
         self._kept[known.key] = row, known.copy()
         self._kept.move_to_end(known.key)
@@ -379,8 +379,9 @@ class _Transaction:
     def _recall(self, connection: str, fingerprints: Sequence[str]) -> None:
         """Look at the rows; those that are as they were when they were read last need not be read again."""
         words, size = self.words, len(statements.ROW)
-        new: dict[str, tuple[Any, ...]] = {}
-        for row in self.connection.exec_driver_sql(words.look, (connection, words.listed(fingerprints))):
+        new: dict[str, Sequence[Any]] = {}
+        found = self.connection.exec_driver_sql(words.look, (connection, words.listed(fingerprints)))
+        for row in words.rows(found):
             fingerprint, seen, last_seen_at = row[size:]
             known = self.memory.recall((connection, fingerprint), row[:size])
             if known is None:
@@ -392,7 +393,7 @@ class _Transaction:
         if new:
             self._read(connection, new)
 
-    def _read(self, connection: str, rows: Mapping[str, tuple[Any, ...]]) -> None:
+    def _read(self, connection: str, rows: Mapping[str, Sequence[Any]]) -> None:
         for row in self.connection.execute(_ALERTS, {"connection": connection, "fingerprints": list(rows)}):
             values = dict(row._mapping)
             key = (connection, values.pop("fingerprint"))
@@ -632,10 +633,10 @@ class _Transaction:
         fresh = [known for known in self.known.values() if known.fresh]
         changed = [known for known in self.known.values() if known.changed and not known.fresh]
         again = [known for known in self.known.values() if known.seen_again and not known.changed and not known.fresh]
-        self.words.add(self.connection, _table(AlertRow), map(_row, fresh))
+        self.words.add(self.connection, _table(AlertRow), [_row(known) for known in fresh])
         self._many(_CHANGED, [_bound(known) for known in changed])
         self._seen(again)
-        self.words.add(self.connection, _table(Episode), self.episodes.values())
+        self.words.add(self.connection, _table(Episode), list(self.episodes.values()))
         self._many(_ENDED, self.ended)
 
     def _seen(self, again: Sequence[_Known]) -> None:
@@ -660,7 +661,7 @@ class _Transaction:
             self.batch.enqueue(*self.react(event))
 
     def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
-        self.words.add(self.connection, _table(Delivery), map(_kept, batch, receipts))
+        self.words.add(self.connection, _table(Delivery), list(map(_kept, batch, receipts)))
 
     def _many(self, statement: sa.Executable, rows: list[dict[str, Any]]) -> None:
         if rows:

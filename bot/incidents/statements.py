@@ -1,5 +1,8 @@
 """What alerts cost when they pour in, in each database's own words: nothing is built or bound by type on the way.
 
+One statement for many rows, and on SQLite one row for many: at each step Python lets go of its lock, and the thread
+that writes must wait for it until the loop has nothing to do.
+
 Everything here says the same as SQLAlchemy would, to the byte; for what is rare the intake speaks SQLAlchemy.
 """
 
@@ -15,19 +18,27 @@ import sqlalchemy as sa
 ROW: tuple[str, ...] = ("id", "state", "starts_at", "ends_at", "episode_id", "incident_id", "title", "severity")
 ROW += ("labels", "annotations", "url")
 REPEATED = ("fingerprint", "seen", "last_seen_at")
+ROWS = 64  # in one INSERT
 
 Way = Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
 class _Adding:
-    """An INSERT, and how the values of a row are handed over."""
+    """An INSERT of however many rows, and how the values of a row are handed over."""
 
-    statement: str
-    ways: tuple[tuple[str, Way], ...]
+    def __init__(self, table: str, ways: Mapping[str, Way], marks: Sequence[str]) -> None:
+        self.ways = tuple(ways.items())
+        self._start = f"insert into {table} ({', '.join(ways)}) values "  # noqa: S608 - our own names
+        self._row = f"({', '.join(marks)})"
+        self._said: dict[int, str] = {}
 
-    def values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple([None if (value := row[name]) is None else way(value) for name, way in self.ways])
+    def statement(self, count: int) -> str:
+        if count not in self._said:
+            self._said[count] = self._start + ", ".join([self._row] * count)
+        return self._said[count]
+
+    def values(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+        return tuple([None if (value := row[name]) is None else way(value) for row in rows for name, way in self.ways])
 
 
 @dataclass(frozen=True)
@@ -40,26 +51,22 @@ class Words:
     touched: str
     mark: str
     json_mark: str
+    rows: Callable[[sa.CursorResult[Any]], Iterable[Sequence[Any]]]
     listed: Callable[[Sequence[str]], Any]
     moment: Callable[[datetime], Any]
     read: Callable[[Any], datetime]
     _adding: dict[str, _Adding] = field(default_factory=dict)
 
-    def add(self, connection: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert *rows*, each with a value for every column."""
         adding = self._adding.get(table.name)
         if adding is None:
-            adding = self._adding[table.name] = self._made(table)
-        if values := [adding.values(row) for row in rows]:
-            connection.exec_driver_sql(adding.statement, values)
-
-    def _made(self, table: sa.Table) -> _Adding:
-        marks = [self.json_mark if _is_json(column) else self.mark for column in table.c]
-        names = ", ".join(column.name for column in table.c)
-        return _Adding(
-            f"insert into {table.name} ({names}) values ({', '.join(marks)})",  # noqa: S608 - our own names
-            tuple((column.name, self._way(column)) for column in table.c),
-        )
+            marks = [self.json_mark if _is_json(column) else self.mark for column in table.c]
+            ways = {column.name: self._way(column) for column in table.c}
+            adding = self._adding[table.name] = _Adding(table.name, ways, marks)
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            connection.exec_driver_sql(adding.statement(len(some)), adding.values(some))
 
     def _way(self, column: sa.Column[Any]) -> Way:
         if _is_json(column):
@@ -96,7 +103,7 @@ def _read(text: str) -> datetime:
 
 _WORDS = {
     "sqlite": Words(
-        look=f"select {', '.join((*ROW, *REPEATED))} from alert where connection = ? "  # noqa: S608 - our own SQL
+        look=f"select json_group_array(json_array({', '.join((*ROW, *REPEATED))})) from alert where connection = ? "  # noqa: S608 - our own SQL
         "and fingerprint in (select value from json_each(?))",
         seen="update alert set seen = seen + ?, last_seen_at = ? where id in (select value from json_each(?))",
         groups="select group_key, id, number, severity from incident "
@@ -104,6 +111,7 @@ _WORDS = {
         touched="update incident set revision = revision + 1 where id in (select value from json_each(?))",
         mark="?",
         json_mark="?",
+        rows=lambda found: json.loads(found.scalar_one()),
         listed=json.dumps,
         moment=_text,
         read=_read,
@@ -119,6 +127,7 @@ _WORDS = {
         touched="update incident set revision = revision + 1 where id = any(%s)",
         mark="%s",
         json_mark="%s::jsonb",
+        rows=lambda found: found.all(),
         listed=list,
         moment=_plain,
         read=_plain,

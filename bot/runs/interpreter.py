@@ -8,11 +8,9 @@ order; from then on nothing new of the steps is begun, whatever a restart brings
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,17 +32,18 @@ from bot.kit.tasks import spawn
 from bot.kit.text import clip, one_line
 from bot.runs import params as values
 from bot.runs import process, scratch
-from bot.runs.attempt import Attempts, Ports, line, no, previews, storable
+from bot.runs.attempt import Attempts, Ports, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
 from bot.runs.journal import SUMMARY, Journal, Lost, Opened, Outcome, Record, tried_since
 from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep, StepState
+from bot.runs.plan import Plan
 from bot.runs.raising import findings
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
-from bot.runs.step import EXPRESSION, LITERAL, Answer, Pages, Question, Room, marks
+from bot.runs.step import Answer, Pages, Question, Room
 
 log = structlog.get_logger()
 
@@ -548,12 +547,11 @@ class Interpreter:
         if going.run.break_glass:
             reason = f"glass broken: {going.run.break_glass}"
             return Answer((going.run.requested_by,), reason, {}, self.clock())
-        later = list(self._later(scope, path))
-        digest = await asyncio.to_thread(self._digest, going, scope, later)
+        plan = Plan.after(self._attempts, going, scope, path)
+        digest = await asyncio.to_thread(plan.digest)
         approval, votes = await self.journal.question(row)
         if approval is None or approval.state == ApprovalState.ASKED:
-            plan = [self._planned(going, scope, step) for step in later]
-            await self.journal.asked(going.run, row, question, plan, digest)
+            await self.journal.asked(going.run, row, question, plan.told(), digest)
             raise Waits
         if approval.state == ApprovalState.APPROVED and approval.digest != digest:
             why = "what would be done has changed since people said yes (a file, a connection or a value)"
@@ -568,50 +566,6 @@ class Interpreter:
         outcome = no(going, approval.told or str(approval.state))
         await self.journal.finished(row, outcome, StepState.FAILED, ends=state)
         raise Stop(state, row.name, outcome.summary)
-
-    def _later(self, scope: Scope, path: str) -> Iterator[Step]:
-        """The steps after the one at *path* that change something: what a yes would be for."""
-        place = int(path.removeprefix(f"{scope.prefix}steps.").partition(".")[0])
-        for step in scope.runbook.steps[place + 1 :]:
-            module = self.steps[step.type]
-            told = getattr(module, "effect", None)
-            kind = step.effect
-            if kind is None:
-                try:
-                    kind = told(module.Params.model_validate(step.action)) if told else module.EFFECT
-                except ValueError:
-                    kind = module.EFFECT
-            if kind != "read" or step.type == "runbook":
-                yield step
-
-    def _planned(self, going: Going, scope: Scope, step: Step) -> str:
-        """What a step would do, as far as it is known now."""
-        context = self._attempts.context(going, scope, step)
-        module = self.steps[step.type]
-        with contextlib.suppress(PermanentError):
-            filled = module.Params.model_validate(_filled(step, module, context.values))
-            return line(going, f"{self._name(going, scope, step)}: {module.preview(filled)}")
-        return line(going, f"{self._name(going, scope, step)} (depends on what comes before it)")
-
-    def _digest(self, going: Going, scope: Scope, later: Sequence[Step]) -> str:
-        """Stands for the runbook, the later steps as they would be carried out, and the files that they use."""
-        told: list[Any] = [going.run.sha256, {name: book.sha256 for name, book in going.books.items()}]
-        for step in later:
-            module = self.steps[step.type]
-            context = self._attempts.context(going, scope, step)
-            action = _filled(step, module, context.values)
-            told.append([step.key, action])
-            told += [self._needed(kind, name) for kind, name in _needs(module, action)]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-
-    def _needed(self, kind: str, name: str) -> Any:
-        """What a step uses besides its values, as it is now."""
-        if kind == "file" and self.folder is not None:
-            file = self.folder / name
-            return [name, hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None]
-        there: Any = {"connection": self.reach.targets.connections, "host": self.reach.targets.hosts}.get(kind, {})
-        found = there.get(name)
-        return [kind, name, None if found is None else found.model_dump(mode="json")]
 
     async def _call(
         self, going: Going, scope: Scope, name: str, given: Mapping[str, Any], path: str
@@ -760,25 +714,3 @@ def _item(done: Done) -> dict[str, Any]:
     """What a foreach keeps of one item."""
     about = {"name": done.name, "ok": not done.failed, "state": str(done.state), "error": done.why}
     return {**about, **done.result.get("values", {}), **done.result.get("outputs", {})}
-
-
-def _filled(step: Step, module: Any, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The step's action with what is known filled in; the rest as it stands."""
-    marked = marks(module.Params)
-    filled: dict[str, Any] = {}
-    for key, raw in step.action.items():
-        filled[key] = raw
-        if marked.get(key) not in (EXPRESSION, LITERAL):
-            with contextlib.suppress(PermanentError):
-                filled[key] = render_value(raw, known)
-    return filled
-
-
-def _needs(module: Any, action: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    told = getattr(module, "needs", None)
-    if told is None:
-        return ()
-    try:
-        return list(told(module.Params.model_validate(action)))
-    except ValueError:
-        return ()

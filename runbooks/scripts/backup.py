@@ -1,6 +1,5 @@
 """Looks after backups of PostgreSQL: is the newest dump young and whole, and can it really be restored.
 
-
 `check` only reads. `restore` puts the dump into a new database whose name begins with `tocsin_restore_`, counts what
 came of it, and drops that database again; `drop` removes one that was left behind, and no other. Needs pg_restore and
 psql; the server is named as for these, in PGHOST, PGPORT, PGUSER and PGPASSWORD.

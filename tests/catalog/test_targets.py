@@ -340,6 +340,10 @@ async def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
         await asking
 
     assert time.monotonic() - began < 14
+    for _ in range(100):  # a signal that was sent may take its time on a busy machine
+        if not any(map(running, pids.read_text().split())):
+            break
+        await asyncio.sleep(0.05)
     assert not any(map(running, pids.read_text().split()))
 
 

@@ -39,10 +39,14 @@ NEEDS = {
     "test_certificate.py": (shutil.which("openssl"),),
     "test_on_hosts.py": (SSHD, shutil.which("ssh"), shutil.which("journalctl"), shutil.which("apt")),
     "test_on_infrastructure.py": (shutil.which("terraform"), shutil.which("ansible-playbook")),
+    "test_on_kubernetes.py": (shutil.which("kubectl"), shutil.which("openssl")),
     "test_on_postgres.py": (binaries(), shutil.which("pg_dump"), shutil.which("psql")),
     "test_queries.py": (shutil.which("promtool"),),
 }
-collect_ignore = [] if os.environ.get("TOCSIN_TEST_ALL") else [name for name, found in NEEDS.items() if not all(found)]
+# Debian has no package of Terraform, so CI cannot install it and says aloud when it is not there.
+UNPACKAGED = ("test_on_infrastructure.py",)
+absent = [name for name, found in NEEDS.items() if not all(found)]
+collect_ignore = [name for name in absent if name in UNPACKAGED or not os.environ.get("TOCSIN_TEST_ALL")]
 
 
 @dataclass

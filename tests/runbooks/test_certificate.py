@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot.kit.clock import utc_now
+from bot.runs.model import RunState
 from tests.runbooks.conftest import play
 
 CA = """\
@@ -135,3 +136,16 @@ def test_what_is_no_host_never_reaches_openssl(host):
 
     assert said.code == 1
     assert "is not the name of a host" in said.err
+
+
+async def test_the_runbook_tells_of_a_certificate_that_expires_soon(library, tmp_path):
+    with served(certificate(tmp_path, days=5)) as port:
+        run = await library.play(
+            "certificate-expiring", {"host": "127.0.0.1", "port": port, "name": "shop.example.com", "days": 21}
+        )
+
+    assert run.state == RunState.SUCCEEDED, run.failure
+    assert run.outputs == {"days_left": 4, "trusted": False}
+    said = await library.said()
+    assert f"The certificate of 127.0.0.1:{port} is good for 4 more days" in said
+    assert "is not trusted where the bot runs: self-signed certificate" in said

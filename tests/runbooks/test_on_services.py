@@ -30,8 +30,8 @@ def world(library) -> Iterator[Services]:
 
 
 def quick(text: str) -> str:
-    """The same with the waits of a test."""
-    return re.sub(r"(delay|for): \d+[sm]", r"\1: 10ms", text)
+    """The same with the patience of a test."""
+    return re.sub(r"attempts: \d+", "attempts: 3", re.sub(r"(delay|for): \d+[sm]", r"\1: 10ms", text))
 
 
 async def test_a_flag_is_switched_off_and_the_errors_go_back(library, world):

@@ -289,3 +289,13 @@ async def test_a_yes_of_which_the_process_dies_before_it_goes_on_still_counts_af
 
     assert (await asked.go_on()).state == RunState.SUCCEEDED
     assert seen(parts["change"]).count("delete web-1") == 1
+
+
+async def test_what_is_only_told_may_quote_an_alert_that_goes_on_changing(bench, parts, ask):
+    book = BOOK + "  - slack: {text: 'Deleted in {{ incident.severity }}'}\n    continue_on_error: true\n"
+    asked = await ask(book=book)
+    await asked.vote(BOB)
+    async with bench.engine.transaction() as tx:
+        (await tx.session.merge(bench.incident)).severity = Sev.SEV1
+
+    assert (await asked.go_on()).state == RunState.SUCCEEDED

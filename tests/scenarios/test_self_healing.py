@@ -237,7 +237,7 @@ async def test_drift_that_is_found_by_the_clock_becomes_an_incident_and_resolves
 
         await night()
         message = await stage.sandbox.expect_message(ops.id, "Run 1: Look for drift")
-        assert "Started by the clock: it was Thu 26 Nov 02:30 CET" in message.rendered
+        assert "Started on schedule: it was Thu 26 Nov 02:30 CET" in message.rendered
         raised = await stage.sandbox.expect_message(ops.id, "“aws_instance.web is not as it is written”: opened INC-1")
         assert "“aws_s3_bucket.logs is not as it is written”: joined INC-1" in raised.rendered
         channel = await stage.sandbox.expect_channel("inc-1-*")
