@@ -520,7 +520,7 @@ async def test_what_is_let_through_leads_kubectl_nowhere_else(shop):
     # Those with most options first: they are the ones that could be misread.
     lines.sort(key=lambda line: -sum(word.startswith("-") for word in line))
     assert len(lines) > 60
-    for line in lines[:60]:
+    for line in lines[:30]:
         try:
             result = await shop.run(*line)
         except PermanentError:

@@ -13,10 +13,17 @@ import pytest
 
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.tasks import spawn
+from bot.runs import approval as approvals
+from bot.runs import run as runs
+from bot.runs.model import Run, RunState
 from bot.runs.redact import MASK
+from bot.runs.runbook import load
 from bot.runs.step import Cancelled, StepResult, prepare
 from bot.steps import terraform as step
+from tests.runbooks.conftest import BOB, Library, library
 from tests.steps.conftest import Bench
+
+__all__ = ["library"]  # a fixture
 
 WEB = """
 variable "size" {
@@ -553,6 +560,76 @@ async def test_credentials_go_by_environment_and_the_tools_own_variables_are_our
     assert "correct-horse" not in repr(told) + repr(stack.bench.said)
     with pytest.raises(PermanentError, match="TF_VAR_size cannot be set"):
         await stack.run(env_of={"TF_VAR_size": "large"})
+
+
+RESIZE = """
+version: 1
+id: resize
+name: Resize
+owner: team-platform
+params: {size: {default: large}}
+steps:
+  - id: plan
+    terraform: {dir: infra, binary: terraform, vars: {size: '{{ params.size }}'}, max_destroy: 1}
+  - id: ask
+    approval: 'Add {{ steps.plan.add }}, destroy {{ steps.plan.destroy }}?'
+  - id: apply
+    terraform: {dir: infra, binary: terraform, action: apply, plan_from: plan, max_destroy: 1}
+  - id: drift
+    terraform: {dir: infra, binary: terraform, action: drift, vars: {size: '{{ params.size }}'}}
+outputs: {added: steps.apply.add, drifted: steps.drift.drifted | length}
+"""
+
+
+async def test_a_run_plans_asks_and_applies_what_was_asked_about(stack, library):
+    stack.write(WEB)
+    library.folder = stack.books
+    book = load(RESIZE, "resize.yaml", library.steps)
+    run_id = await library.start(book, {}, email="alice@example.com")
+
+    asked = await library.carry_out(run_id)
+    # What the configuration says by now is not what was asked about.
+    stack.write(WEB.replace("count = var.number", "count = 0"))
+    run = await answered(library, run_id)
+
+    assert asked.state == RunState.WAITING
+    assert run.state == RunState.SUCCEEDED, run.failure
+    assert run.outputs == {"added": 3, "drifted": 0}
+    assert stack.state() == ["api[0]", "api[1]", "web[0]"]
+    assert list(library.home.iterdir()) == []
+
+
+async def test_a_dry_run_plans_and_says_what_would_be_applied(stack, library):
+    stack.write(WEB)
+    library.folder = stack.books
+    run_id = await library.start(load(RESIZE, "resize.yaml", library.steps), {}, dry_run=True)
+
+    run = await library.carry_out(run_id)
+
+    assert run.state == RunState.DRY_RUN
+    assert {row.step: row.summary for row in await library.rows(run_id)}["apply"] == (
+        "would apply: 3 to add, 0 to change, 0 to destroy"
+    )
+    assert not (stack.folder / "terraform.tfstate").exists()
+
+
+async def answered(library: Library, run_id: str) -> Run:
+    """The run after somebody else has said yes."""
+    async with library.engine.db.read() as session:
+        row = next(row for row in await runs.attempts(session, run_id) if row.type == "approval")
+        question = await approvals.of_step(session, row.id)
+    async with library.engine.transaction() as tx:
+        await approvals.vote(
+            tx,
+            library.react,
+            question.id,
+            yes=True,
+            by=BOB,
+            now=library.clock(),
+            current=question.sha256,
+            reason="seen",
+        )
+    return await library.carry_out(run_id)
 
 
 async def until(there, seconds: float = 20) -> None:
