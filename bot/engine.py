@@ -364,8 +364,8 @@ class Engine:
                 await session.flush()
                 connection = await session.connection()
                 await connection.run_sync(self._promise, tx.work)
-                for end in tx.ends:
-                    await end(session)
+            for end in tx.ends:
+                await end(session)
         self.poke(tx.work)
 
     async def batch(self, write: Callable[[Batch], T]) -> T:
