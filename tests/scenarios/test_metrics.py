@@ -79,11 +79,11 @@ async def test_after_a_story_the_numbers_are_those_of_the_story(stage: Stage):
         await person.join(channel)
     await alice.click(card, "Take command")
     await sandbox.expect_message(channel.id, "is commander")
-    for person in (bob, alice):  # bob may not
-        await person.click(card, "Look around")
-        form = await person.modal(contains="Look around", until=lambda view: view.body.get("submit"))
-        await person.fill(form)
-    await bob.expect("may be run by responders of this incident only")
+    await bob.click(card, "Look around")  # bob may not, and is told before there is anything to fill in
+    await bob.modal(contains="may be run by responders of this incident only")
+    await alice.click(card, "Look around")
+    form = await alice.modal(contains="Look around", until=lambda view: view.body.get("submit"))
+    await alice.fill(form)
     ended = await sandbox.expect_message(channel.id, "Run 1: Look around", within=10)
     await sandbox.wait(lambda: "succeeded" in ended.rendered, 10, "the end of the run")
     await alice.slash("/inc new")
@@ -96,7 +96,7 @@ async def test_after_a_story_the_numbers_are_those_of_the_story(stage: Stage):
     # What people did: each acknowledged, over the way this story takes, in as many as Slack delivered.
     way = stage.settings.slack_mode
     acks = {key[0]: count for key, count in page.all("tocsin_slack_ack_seconds_count").items() if key[1] == way}
-    assert {kind: acks[kind] for kind in ("command", "button", "form")} == {"command": 1, "button": 3, "form": 3}
+    assert {kind: acks[kind] for kind in ("command", "button", "form")} == {"command": 1, "button": 3, "form": 2}
     if way == "socket":
         assert page.value("tocsin_slack_sockets") == 2
         assert page.value("tocsin_slack_socket_silence_seconds") < 60
@@ -122,7 +122,7 @@ async def test_after_a_story_the_numbers_are_those_of_the_story(stage: Stage):
     assert page.value("tocsin_runs_open", state="asking") == 0
     steps = {("succeeded", "note"): 1, ("succeeded", "wait"): 1, ("skipped", "note"): 1}
     assert page.all("tocsin_run_steps_total") == steps
-    assert page.all("tocsin_requests_total") == {("button", "done"): 1, ("form", "done"): 2, ("form", "refused"): 1}
+    assert page.all("tocsin_requests_total") == {("button", "done"): 1, ("form", "done"): 2}
     assert page.all("tocsin_pages_total") == {("nobody",): 2}
     assert page.value("tocsin_postmortem_drafts_total") == 0
     # Work.

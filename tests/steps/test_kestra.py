@@ -77,7 +77,8 @@ async def test_a_flow_is_started_with_its_inputs_and_followed_to_its_end(server,
         "labels": {"team": "{{ params.team }}"},
     }
 
-    result = await go(raw, values={"params": {"host": 'web-1"\r\n--x\r\n', "team": "platform team"}})
+    values = {"params": {"host": 'web-1"\r\n--x\r\n', "team": "platform team"}}
+    result = await go(raw, run_id="run1", values=values)
 
     (execution,) = server.executions
     assert server.refused == []

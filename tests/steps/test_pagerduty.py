@@ -39,7 +39,8 @@ async def test_it_is_asked_under_the_key_of_the_step_and_says_what_came_of_it(ru
     pages = Pages()
     raw = {"action": "note", "service": "{{ params.s }}", "message": "Rolled back {{ alert.title }}"}
 
-    result = await run(step, raw, pager=pages, values={"params": {"s": "search"}, "alert": {"title": "<x>"}})
+    values = {"params": {"s": "search"}, "alert": {"title": "<x>"}}
+    result = await run(step, raw, run_id="run1", pager=pages, values=values)
 
     assert pages.asked == [
         {"kind": "note", "key": "run:run1:step", "service": "search", "message": "Rolled back <x>", "user": None}

@@ -36,7 +36,8 @@ def room() -> Room:
 
 
 async def test_it_is_said_in_the_incidents_channel_under_the_key_of_the_step(run, room):
-    result = await run(step, {"text": "*Done*: {{ params.what }}"}, room=room, values={"params": {"what": "api & co"}})
+    values = {"params": {"what": "api & co"}}
+    result = await run(step, {"text": "*Done*: {{ params.what }}"}, run_id="run1", room=room, values=values)
 
     assert room.said == [
         {
