@@ -239,3 +239,17 @@ async def test_an_edit_stands_for_a_while_before_the_next_one(bench, chat):
 
     assert chat.posted()[0].message.run.state == RunState.SUCCEEDED
     assert asyncio.get_running_loop().time() - begun >= 1.0
+
+
+async def test_a_step_shows_what_its_runbook_wants_below_it(bench):
+    book = "".join(f"  - wait: {{for: 0s}}\n    show: {show}\n" for show in ("auto", "output", "quiet", "quiet"))
+    run = await bench.run(await bench.start("steps:\n" + book))
+    about = {"summary": "ended with exit code 0", "output": "one\ntwo\nthree\nfour\n"}
+    rows = [step(i, StepState.SUCCEEDED, **about) for i in range(3)]
+    rows.append(step(3, StepState.FAILED, summary="no such host"))
+
+    shown = str(views.run(noun(bench, run, rows))[1])
+
+    assert shown.count("ended with exit code 0") == 1
+    assert "two / three / four" in shown
+    assert "no such host" in shown

@@ -214,10 +214,22 @@ def _line(noun: Shown, row: RunStep, depth: int) -> Line:
         mark=":raised_hand:" if asks else STEP[StepState(row.state)],
         name=row.name,
         small=small,
-        told=_known(noun, row.summary, 200) if row.summary else "",
+        told=_known(noun, _words(noun, row), 200),
         depth=depth,
         news=row.state in NEWS,
     )
+
+
+def _words(noun: Shown, row: RunStep) -> str:
+    """What is said below a step: what came of it, or, where its runbook says so, nothing or the end of its output."""
+    found = re.match(r"steps\.(\d+)(?:\[\d+\])?$", row.path)
+    place = int(found[1]) if found else len(noun.runbook.steps)
+    show = noun.runbook.steps[place].show if place < len(noun.runbook.steps) else "auto"
+    if row.state != StepState.SUCCEEDED or show == "auto":
+        return row.summary
+    if show == "quiet":
+        return ""
+    return " / ".join(line.strip() for line in row.output.strip().splitlines()[-3:]) or row.summary
 
 
 Part = tuple[str, list[Line]]
