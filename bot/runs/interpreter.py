@@ -1,7 +1,7 @@
 """Carries out a runbook, step by step, and knows after a crash where it was.
 
-Found running after a crash, a step that only reads goes on by itself; one that writes becomes `unknown`, and a person
-says what to do. A run that waits for people is not at work: it is gone through again once they have answered, and
+Found running after a crash, a step that only reads goes on by itself, and so does one that looks whether it was done
+before; any other that writes becomes `unknown`, and a person says what to do. A run that waits for people is not at work: it is gone through again once they have answered, and
 what its rows say was done is not done again. When the steps have failed, what they changed is taken back in reverse
 order; from then on nothing new of the steps is begun, whatever a restart brings.
 """
@@ -351,7 +351,7 @@ class Interpreter:
         interrupted = last if last is not None and last.state == StepState.RUNNING else None
         if going.replaying and interrupted is None:
             raise Stop(RunState.FAILED)  # everything that was begun has been gone through
-        if interrupted is not None and interrupted.effect != "read":
+        if interrupted is not None and not self._goes_on(going, scope, step, interrupted):
             await self._interrupted(going, interrupted)
         self._may_go_on(going, name)
         if last is None and (why := self._needless(going, scope, step, name)):
@@ -393,7 +393,7 @@ class Interpreter:
                 row = await self.journal.started(going.run, acting, going.place(path), attempt, name, kind)
                 await self.journal.still_mine()  # this process may have slept since
             going.revert(step, scope, path)
-            outcome = await self._attempt(going, scope, acting, row, path)
+            outcome = await self._attempt(going, scope, acting, row, path, again=row is interrupted)
             if outcome.ok:
                 standing = acting is not step
                 state = StepState.PREVIEWED if outcome.previewed or standing else StepState.SUCCEEDED
@@ -427,7 +427,9 @@ class Interpreter:
             StepState.FAILED, row.name, outcome.summary or "failed", failed=True, result={**result, "ends": ends}
         )
 
-    async def _attempt(self, going: Going, scope: Scope, step: Step, row: RunStep, path: str) -> Outcome:
+    async def _attempt(
+        self, going: Going, scope: Scope, step: Step, row: RunStep, path: str, *, again: bool
+    ) -> Outcome:
         async def ask(question: Question) -> Answer:
             return await self._ask(going, scope, row, question, path)
 
@@ -438,7 +440,13 @@ class Interpreter:
         pages = None if self.pages is None else self.pages(going.run, going.incident)
         say = lambda told: self._say(going.run.id, told)  # noqa: E731 - two words
         ports = Ports(ask, call)
-        return await self._attempts.make(going, scope, step, row, ports, room=room, say=say, pages=pages)
+        return await self._attempts.make(going, scope, step, row, ports, room=room, say=say, pages=pages, again=again)
+
+    def _goes_on(self, going: Going, scope: Scope, step: Step, row: RunStep) -> bool:
+        """Whether an interrupted attempt is made again unasked. Of a run that ends here nothing is made again."""
+        if row.effect == "read":
+            return True
+        return not going.stopping.is_set() and self._attempts.looks_first(going, scope, self._stand_in(going, step))
 
     async def _interrupted(self, going: Going, row: RunStep) -> None:
         """A write was interrupted. What is left of it here is ended, for nobody watches its time any more."""
