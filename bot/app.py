@@ -51,6 +51,7 @@ from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
@@ -151,7 +152,8 @@ class Bot:
         self.shelves = shelves()
         self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
-        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
+        self.grants = Grants.of(self.config.general, self.reach.targets)
+        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
         self.metrics.built(__version__, "sqlite" if self.db.sqlite else "postgres")
@@ -208,6 +210,7 @@ class Bot:
         found += self.reach.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
+            found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
         return found
 
@@ -230,7 +233,7 @@ class Bot:
         if not await asyncio.to_thread(self.books.reread):
             return
         log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
-        for problem in self.books.problems:
+        for problem in (*self.books.problems, *self.books.refused):
             log.warning("runbooks.problem", problem=str(problem))
 
     async def _open(self, joined: "_Joined") -> None:
@@ -353,6 +356,7 @@ class Bot:
             reach=self.reach,
             folder=self.books.folder,
             home=self.settings.scratch or scratch.default(),
+            grants=self.grants,
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
             pages=lambda run, incident: IncidentPages(
                 self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url

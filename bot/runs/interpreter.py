@@ -36,6 +36,7 @@ from bot.runs.attempt import Attempts, Ports, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
+from bot.runs.grants import Grants
 from bot.runs.journal import SUMMARY, Journal, Lost, Opened, Outcome, Record, tried_since
 from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep, StepState
 from bot.runs.plan import Plan
@@ -81,7 +82,7 @@ async def _anybody(run: Run, incident: Incident) -> str | None:
 
 @dataclass
 class Interpreter:
-    """The workflow `run`. What it may see of the environment is what a runbook names.
+    """The workflow `run`. What it may see of the environment is what a runbook names and *grants* allow.
 
     *record* and *attempts* stand in for the database and the world where a runbook is tried out; without a *record*,
     an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a
@@ -106,6 +107,7 @@ class Interpreter:
     rooms: Callable[[Run, Incident], Room] | None = None
     pages: Callable[[Run, Incident], Pages] | None = None
     may: May = _anybody
+    grants: Grants = field(default_factory=Grants)
     record: Record | None = None
     attempts: Attempts | None = None
 
@@ -199,7 +201,7 @@ class Interpreter:
         known = {
             **going.base,
             "params": given,
-            "env": {name: self.environment.get(name, "") for name in runbook.env},
+            "env": {name: self._variable(name) for name in runbook.env},
             "runbook": about,
             "failure": NOTHING_FAILED,
             "steps": {},
@@ -207,7 +209,12 @@ class Interpreter:
         known["vars"] = render_value(runbook.vars, known)
         return Scope(runbook, known, secrets, hidden, prefix, depth)
 
+    def _variable(self, name: str) -> str:
+        self.grants.variable(name)
+        return self.environment.get(name, "")
+
     async def _secret(self, name: str) -> str:
+        self.grants.secret(name)
         if name in self.reach.targets.secrets:
             return await self.reach.secret(name)
         if name not in self.environment:
