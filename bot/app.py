@@ -27,6 +27,7 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
+from bot.incidents.model import Incident
 from bot.incidents.opening import Opening
 from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
@@ -47,6 +48,7 @@ from bot.runs import needs, scratch
 from bot.runs import run as runs
 from bot.runs.access import May
 from bot.runs.aftermath import Aftermath
+from bot.runs.alarm import Alarm
 from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
@@ -346,6 +348,12 @@ class Bot:
         people = People(chat)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
         ranking = Ranking(self.engine, self.books, self.clock)
+
+        def pages(incident: Incident) -> IncidentPages:
+            return IncidentPages(
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
+            )
+
         interpreter = Interpreter(
             self.engine,
             self.react,
@@ -358,9 +366,7 @@ class Bot:
             home=self.settings.scratch or scratch.default(),
             grants=self.grants,
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
-            pages=lambda run, incident: IncidentPages(
-                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
-            ),
+            pages=lambda run, incident: pages(incident),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
@@ -430,6 +436,7 @@ class Bot:
             ("draft", share.draft),
             ("automate", automation.consider),
             ("aftermath", aftermath.weigh),
+            ("alarm", Alarm(self.engine, pages, lambda: self.config.services).ring),
             ("schedule", schedules.start),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
@@ -528,8 +535,8 @@ class Bot:
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
-        elif workflow in ("open", "page", "draft"):
-            what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
+        elif workflow in ("open", "page", "alarm", "draft"):
+            what = {"open": "setting up the channel", "draft": "the post-mortem draft"}.get(workflow, "paging")
             async with self.engine.transaction() as tx:
                 if workflow == "open":
                     await parts.give_up(tx, args[0], why)

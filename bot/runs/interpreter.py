@@ -1,9 +1,10 @@
 """Carries out a runbook, step by step, and knows after a crash where it was.
 
 Found running after a crash, a step that only reads goes on by itself, and so does one that looks whether it was done
-before; any other that writes becomes `unknown`, and a person says what to do. A run that waits for people is not at work: it is gone through again once they have answered, and
-what its rows say was done is not done again. When the steps have failed, what they changed is taken back in reverse
-order; from then on nothing new of the steps is begun, whatever a restart brings.
+before; any other that writes becomes `unknown`, and a person says what to do. A run that waits for people is not at
+work: it is gone through again once they have answered, and what its rows say was done is not done again. When the
+steps have failed, what they changed is taken back in reverse order; from then on nothing new of the steps is begun,
+whatever a restart brings.
 """
 
 import asyncio

@@ -151,7 +151,7 @@ async def test_a_kill_at_any_commit_pages_under_one_key(bench, database, world):
             ("note", f"run:{run.id}:steps.0"),
             ("page", f"run:{run.id}:steps.1"),
         }
-        assert len([event for event in await bench.events("page.sent")]) == dies_at
+        assert len(await bench.events("page.sent")) == dies_at
 
 
 async def test_a_change_event_has_no_key_so_somebody_is_asked(bench, database, world):
