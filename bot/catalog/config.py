@@ -153,7 +153,6 @@ class General(Strict):
                 raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
         return found
 
-
     @field_validator("runbook_environment", "runbook_secrets")
     @classmethod
     def _variables(cls, found: tuple[str, ...]) -> tuple[str, ...]:

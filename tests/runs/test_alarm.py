@@ -33,7 +33,9 @@ def alarms(bench, pager):
 
     async def rung(services=SERVICES) -> int:
         def pages(incident):
-            return IncidentPages(bench.engine, bench.react, pager, "fake", utc_now, incident.id, "https://t.example.com")
+            return IncidentPages(
+                bench.engine, bench.react, pager, "fake", utc_now, incident.id, "https://t.example.com"
+            )
 
         alarm = Alarm(bench.engine, pages, lambda: services)
         works = [work for event in await bench.events() for work in react(event) if work.workflow == "alarm"]
