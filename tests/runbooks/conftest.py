@@ -106,7 +106,7 @@ class Library(Bench):
             reach=self.reach,
             folder=self.folder,
             home=self.home,
-            grants=Grants(listed=frozenset(self.reach.targets.secrets)),
+            grants=Grants(secrets=("RESTORE_PASSWORD",)),
         )
 
     async def play(

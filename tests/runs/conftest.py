@@ -68,7 +68,7 @@ class Bench:
         self.engine, self.incident = engine, incident
         self.steps = Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load()
         self.environment: dict[str, str] = {}
-        self.grants = Grants(("REGION",), ("LB_TOKEN", "TOKEN", "OTHER"))
+        self.grants = Grants(("REGION",), ("LB_TOKEN", "DOOR"))
         self.clock = utc_now
         self.react = nothing_follows
         self.book = f"book-{incident.number}"
