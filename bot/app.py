@@ -40,6 +40,7 @@ from bot.kit.errors import BotError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
+from bot.postmortems import press
 from bot.postmortems.share import Share
 from bot.reactions import leaving_out
 from bot.runs import access as run_access
@@ -103,7 +104,7 @@ def shelves() -> Shelves:
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).load(),
-        exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        exporters=Shelf(press.SHELF, must_have=press.NEEDS).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
     )
