@@ -7,6 +7,7 @@ new, and the lock is held for milliseconds however many requests a transaction c
 
 import asyncio
 import hashlib
+import json
 import zlib
 from collections import Counter as Tally
 from collections import OrderedDict, deque
@@ -40,6 +41,7 @@ from bot.kit.text import clean
 log = structlog.get_logger()
 
 BATCH, BATCH_ALERTS = 200, 5_000  # deliveries and alerts in one transaction
+STORM, GATHER_SECONDS = 4, 0.01  # deliveries answered at once that make a storm; how long it may gather
 QUEUE, QUEUE_BYTES = 2_000, 128 * 1024 * 1024
 ANSWER_SECONDS = 20.0  # after that the sender is told to try again, which does no harm
 KEPT = 256 * 1024  # bytes of a body that are kept
@@ -204,6 +206,8 @@ class Intake:
         self._queue: deque[_Waiting] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._all_here: asyncio.Event | None = None
         self._stopped = False
         engine.metrics.watch("tocsin_intake_waiting_deliveries", lambda: len(self._queue))
         engine.metrics.watch("tocsin_intake_waiting_bytes", lambda: self._bytes)
@@ -224,6 +228,8 @@ class Intake:
         self._bytes += len(incoming.body)
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
+        elif self._all_here is not None and len(self._queue) >= self._expected:
+            self._all_here.set()
         # When time is up, or the sender has gone, the answer is settled: what is still queued is not written then.
         return await waiting.answer
 
@@ -239,8 +245,26 @@ class Intake:
             while batch := self._next():
                 with self._watched(batch):
                     await self._write(batch)
+                await self._gather(len(batch))
         finally:
             self._writer = None
+
+    async def _gather(self, answered: int) -> None:
+        """In a storm, those who were just answered are back in a moment: wait for them, and commit once for all.
+
+        What a transaction costs by itself is as much as thirty more deliveries in it. Who comes alone never waits.
+        """
+        expected = min(BATCH, answered + len(self._queue))
+        if answered < STORM or len(self._queue) >= expected:
+            return
+        self._expected, self._all_here = expected, asyncio.Event()
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._all_here.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._all_here = None
 
     @contextmanager
     def _watched(self, batch: Sequence[_Waiting]) -> Iterator[None]:
@@ -381,14 +405,14 @@ class _Transaction:
         words, size = self.words, len(statements.ROW)
         new: dict[str, Sequence[Any]] = {}
         found = self.connection.exec_driver_sql(words.look, (connection, words.listed(fingerprints)))
-        for row in words.rows(found):
+        for row in json.loads(found.scalar_one()):
             fingerprint, seen, last_seen_at = row[size:]
             known = self.memory.recall((connection, fingerprint), row[:size])
             if known is None:
                 new[fingerprint] = row[:size]
             else:
                 known.seen = known.seen_before = seen
-                known.last_seen_at = words.read(last_seen_at)
+                known.last_seen_at = statements.moment(last_seen_at)
                 self.known[known.key] = known
         if new:
             self._read(connection, new)
