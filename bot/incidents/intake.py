@@ -6,13 +6,13 @@ new, and the lock is held for milliseconds however many requests a transaction c
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import zlib
 from collections import Counter as Tally
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -195,8 +195,10 @@ class Intake:
         clock: Clock,
         services: Callable[[], Mapping[str, Service]] = dict,
         answer_seconds: float = ANSWER_SECONDS,
+        gather_seconds: float = GATHER_SECONDS,
     ) -> None:
         self._answer_seconds = answer_seconds
+        self._gather_seconds = gather_seconds
         self._engine = engine
         self._react = react
         self._routes = routes
@@ -236,6 +238,8 @@ class Intake:
     async def stop(self) -> None:
         """Refuse what comes now, finish what has come."""
         self._stopped = True
+        if self._all_here is not None:
+            self._all_here.set()
         if self._writer is not None:
             await asyncio.wait((self._writer,))
 
@@ -255,18 +259,17 @@ class Intake:
         What a transaction costs by itself is as much as thirty more deliveries in it. Who comes alone never waits.
         """
         expected = min(BATCH, answered + len(self._queue))
-        if answered < STORM or len(self._queue) >= expected:
+        if answered < STORM or len(self._queue) >= expected or self._stopped:
             return
         self._expected, self._all_here = expected, asyncio.Event()
         try:
-            async with asyncio.timeout(GATHER_SECONDS):
-                await self._all_here.wait()
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._gather_seconds):
+                    await self._all_here.wait()
         finally:
             self._all_here = None
 
-    @contextmanager
+    @contextlib.contextmanager
     def _watched(self, batch: Sequence[_Waiting]) -> Iterator[None]:
         """Whoever waits for too long hears so. One clock for all of them: they come by the thousand, and few wait."""
         loop = asyncio.get_running_loop()
