@@ -102,7 +102,7 @@ def shelves() -> Shelves:
     return Shelves(
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
-        pagers=Shelf("bot.pagers", must_have=("make",)).load(),
+        pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
