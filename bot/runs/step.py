@@ -155,6 +155,10 @@ class Pages(Protocol):
         """
         ...
 
+    async def missed(self, *, key: str, service: str | None, why: str) -> None:
+        """Say that the page asked for under *key* is not known to have gone through, and nobody asks again for now."""
+        ...
+
 
 @dataclass(frozen=True)
 class StepContext:
