@@ -25,7 +25,7 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
-from bot.catalog import targets
+from bot.catalog import services, targets
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -284,7 +284,10 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
         ("PagerDuty", [catalog.PagerDuty]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
-        ("catalog.yaml", [catalog.Service, catalog.Team]),
+        (
+            "catalog.yaml",
+            [services.Service, services.Team, services.AtPager, services.Slo, services.OnCall, services.Asset],
+        ),
         ("targets.yaml", [targets.Host, targets.Connection, targets.Secret]),
     ],
 )
@@ -299,7 +302,7 @@ def test_every_key_of_the_configuration_is_listed(title, models):
     [
         ("routes.yaml", routing.Routes),
         ("connections.yaml", catalog._Connections),
-        ("catalog.yaml", catalog._Catalog),
+        ("catalog.yaml", services.Catalog),
         ("targets.yaml", targets.Targets),
     ],
 )

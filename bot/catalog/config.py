@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StrictBool,
@@ -22,6 +21,9 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from bot.catalog.quiet import QuietHours
+from bot.catalog.services import Catalog, Directory, OnCall, Service, Team
+from bot.catalog.shape import Strict as Strict
+from bot.catalog.shape import Version as Version
 from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
 from bot.kit.text import clip, nearest
@@ -47,21 +49,6 @@ class ConfigError(UserError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class Strict(BaseModel):
-    """The shape of a part of a file: what it does not name is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _version(value: Any) -> Any:
-    if isinstance(value, bool) or value != 1:
-        raise ValueError("must be 1, the only version there is")
-    return value
-
-
-Version = Annotated[StrictInt, BeforeValidator(_version)]
 
 
 # Slack and alert senders repeat themselves for minutes; what tells a repeat from news must outlive that by far.
@@ -115,7 +102,7 @@ class PagerDuty(Strict):
     """`pagerduty:` in `tocsin.yaml`. Keys and tokens are named, never written here."""
 
     routing_key: Any
-    services: dict[str, Any] = {}
+    services: dict[str, Any] = Field(default_factory=dict)
     api_token: Any = None
     from_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
     events_url: Address = "https://events.pagerduty.com"
@@ -150,16 +137,6 @@ class General(Strict):
             except ValueError:
                 raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
         return found
-
-
-class Service(Strict):
-    """A service people run: who owns it and where they talk about it."""
-
-    owner: str | None = None
-    description: str = ""
-    tier: str | StrictInt | None = None
-    channel: str | None = None
-    runbooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,45 +176,44 @@ class Config:
 
     general: General = field(default_factory=General)
     connections: Mapping[str, Connection] = field(default_factory=dict)
-    services: Mapping[str, Service] = field(default_factory=dict)
-    teams: Mapping[str, "Team"] = field(default_factory=dict)
-    oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=Catalog)
     pagerduty: PagerDutyAccess | None = None
 
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """What is run."""
+        return self.catalog.services
 
-class Team(Strict):
-    """People who own services; runbooks name them as `@name`."""
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """Who owns it."""
+        return self.catalog.teams
 
-    members: tuple[str, ...] = ()
-    description: str = ""
+    @property
+    def oncall(self) -> Mapping[str, OnCall]:
+        """Who is on call, by name."""
+        return self.catalog.oncall
+
+    @property
+    def directory(self) -> Directory:
+        """The catalog, as asked by everybody."""
+        return Directory(self.catalog, self.general.pager)
 
 
 class _Connection(Strict):
     source: str
     token: Any
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
 class _Connections(Strict):
     version: Version
-    connections: dict[str, _Connection] = {}
+    connections: dict[str, _Connection] = Field(default_factory=dict)
 
     @field_validator("connections", mode="before")
     @classmethod
     def _filled(cls, found: Any) -> Any:
         return found or {}
-
-
-class _Catalog(Strict):
-    version: Version
-    services: dict[str, Service] = {}
-    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = {}
-    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = {}
-
-    @field_validator("services", "teams", "oncall", mode="before")
-    @classmethod
-    def _filled(cls, found: Any) -> Any:
-        return {name: entry or {} for name, entry in found.items()} if isinstance(found, dict) else found or {}
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -259,7 +235,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     pagerduty = None
     if opening is not None and general is not None and general.pagerduty is not None:
         pagerduty = _pagerduty(folder, opening, general.pagerduty, env, problems)
-    catalog = _part(folder, CATALOG, _Catalog, problems)
+    catalog = _part(folder, CATALOG, Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
     if document is not None and (raw := _tried(document, _Connections, problems)) is not None:
@@ -267,10 +243,17 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
-    made = Config(general or General(), connections, pagerduty=pagerduty)
-    if catalog is None:
-        return made
-    return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
+    found = catalog or Catalog()
+    return Config(general or General(), connections, found, _mapped(pagerduty, found))
+
+
+def _mapped(access: PagerDutyAccess | None, catalog: Catalog) -> PagerDutyAccess | None:
+    """Services that the catalog gives the routing key of another name are paged with that."""
+    if access is None:
+        return None
+    asked = {name: at.key for name, service in catalog.services.items() if (at := service.pager.get("pagerduty"))}
+    named = {name: access.services[key] for name, key in asked.items() if key is not None and key in access.services}
+    return replace(access, services={**access.services, **named})
 
 
 def general(folder: Path) -> General:

@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 import bot.alerts.model
 import bot.engine
 import bot.incidents.model
+import bot.incidents.oncall
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -33,6 +34,7 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
+    | {"cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"

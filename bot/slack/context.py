@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
+from bot.catalog.services import Directory
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
@@ -32,6 +33,18 @@ class Log(Protocol):
     async def __call__(self, tx: Tx, *, now: datetime) -> Incident:
         """The log's row."""
         ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """What catalog.yaml says, and whether the pager can say who is on call. *find* knows the ids of e-mail addresses;
+    *known* tells who somebody is.
+    """
+
+    directory: Directory = field(default_factory=Directory)
+    says: bool = False
+    find: Callable[[str], str | None] = lambda who: None
+    known: Callable[[str], Person | None] = lambda user: None
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Context:
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
     link: Callable[[str, str], str] = lambda channel, ts: ""
+    site: Site = field(default_factory=Site)
 
     @property
     def channel(self) -> str | None:
