@@ -35,7 +35,7 @@ TABLES = frozenset(
         "postmortem",
     }
     | {"cover", "roster"}
-    | {"request", "role", "run", "run_file", "run_step", "schedule", "timeline", "vote"}
+    | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"
 
