@@ -24,6 +24,7 @@ from bot.catalog.config import Config
 from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
+from bot.incidents.budget import Budgets
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
@@ -32,6 +33,7 @@ from bot.incidents.opening import Opening
 from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
+from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
 from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.telling import Telling
@@ -74,6 +76,7 @@ from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
+from bot.steps import prometheus
 from bot.web import health, server, webhooks
 from bot.web import metrics as metrics_page
 
@@ -364,6 +367,7 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
+        services = Services(self.config.directory, self.clock)
         board = Board(self.config.directory, self.clock)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, board.members)
         ranking = Ranking(self.engine, self.books, self.clock)
@@ -412,6 +416,7 @@ class Bot:
             ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
+            services=services,
         )
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
@@ -434,7 +439,7 @@ class Bot:
         )
         desk.policy, desk.log = policy, logbook.open
         duties = self.pager if isinstance(self.pager, Duties) else None
-        desk.site = Site(self.config.directory, duties is not None, people.id_of, people.recall)
+        desk.site = Site(services, duties is not None, people.id_of, people.recall)
         shifts = Shifts(
             self.engine,
             self.react,
@@ -446,6 +451,7 @@ class Bot:
             people.id_of,
             self.tempo.oncall_seconds,
         )
+        budgets = Budgets(self.engine, self.clock, self.config.services, self._count)
         schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook, on=general.schedules)
         for name, workflow in (
             ("open", opening.open),
@@ -465,6 +471,7 @@ class Bot:
             ("aftermath", aftermath.weigh),
             ("schedule", schedules.start),
             ("oncall", shifts.look),
+            ("budgets", budgets.look),
             ("handover", shifts.announce),
             ("cover", shifts.cover),
             ("logbook", logbook.settle),
@@ -529,6 +536,7 @@ class Bot:
             await ranking.refresh()
             await learn_on_call()
             await shifts.tick()
+            await budgets.tick()
 
         clockwork = jobs.scheduler(
             {
@@ -542,6 +550,7 @@ class Bot:
                 "approvals.expire": expire_approvals,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
+                "budgets.look": budgets.tick,
                 "oncall.learn": learn_on_call,
             },
             {
@@ -553,6 +562,10 @@ class Bot:
             },
         )
         return _Joined(session, chat, people, refresh_groups, inbox, begin, intake, sockets, routes, clockwork)
+
+    async def _count(self, connection: str, query: str) -> float | None:
+        """One number of Prometheus."""
+        return await prometheus.ask(self.reach, connection, query, self.config.general.private_networks, self.clock)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 

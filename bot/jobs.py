@@ -29,6 +29,7 @@ JOBS = (
     Job("runbooks.rank", 300, jitter=30),
     Job("oncall.look", 60),
     Job("oncall.learn", 10),
+    Job("budgets.look", 300, jitter=30),
 )
 
 

@@ -253,6 +253,10 @@ def test_every_plugin_is_on_its_page(shelf, page):
         assert f"`{name}`" in read(page), f"{shelf}/{name} is not in {page}"
 
 
+def page_of(title: str) -> str:
+    return "docs/catalog.md" if title == "catalog.yaml" else "docs/configure.md"
+
+
 def keys(model) -> set[str]:
     return {info.alias or name for name, info in model.model_fields.items()}
 
@@ -292,7 +296,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
     ],
 )
 def test_every_key_of_the_configuration_is_listed(title, models):
-    text = chapter(read("docs/configure.md"), title)
+    text = chapter(read(page_of(title)), title)
 
     assert first_cells(text) == set().union(*map(keys, models)) | ({"defaults"} if title == "routes.yaml" else set())
 
@@ -307,7 +311,7 @@ def test_every_key_of_the_configuration_is_listed(title, models):
     ],
 )
 def test_every_key_of_a_whole_file_is_named(title, model):
-    assert keys(model) <= set(coded(chapter(read("docs/configure.md"), title)))
+    assert keys(model) <= set(coded(chapter(read(page_of(title)), title)))
 
 
 @pytest.mark.parametrize("name", list(catalog.General.model_fields))

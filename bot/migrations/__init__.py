@@ -11,6 +11,7 @@ from sqlmodel import SQLModel
 
 import bot.alerts.model
 import bot.engine
+import bot.incidents.budget
 import bot.incidents.model
 import bot.incidents.oncall
 import bot.postmortems.model
@@ -34,7 +35,7 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
-    | {"cover", "roster"}
+    | {"budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"

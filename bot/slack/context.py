@@ -13,6 +13,7 @@ from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
 from bot.incidents.chat import Offer
 from bot.incidents.model import Incident, Request, Sev
+from bot.incidents.services import Services
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
@@ -41,10 +42,15 @@ class Site:
     *known* tells who somebody is.
     """
 
-    directory: Directory = field(default_factory=Directory)
+    services: Services = field(default_factory=Services)
     says: bool = False
     find: Callable[[str], str | None] = lambda who: None
     known: Callable[[str], Person | None] = lambda user: None
+
+    @property
+    def directory(self) -> Directory:
+        """The catalog."""
+        return self.services.directory
 
 
 @dataclass(frozen=True)

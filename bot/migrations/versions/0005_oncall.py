@@ -1,4 +1,4 @@
-"""Who is on call, and who stands in."""
+"""Who is on call, who stands in, and what is left of error budgets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -40,8 +40,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_cover_place"), "cover", ["place"])
+    op.create_table(
+        "budget",
+        sa.Column("service", sa.String(), nullable=False),
+        sa.Column("failed", sa.Float(), nullable=True),
+        sa.Column("recent", sa.Float(), nullable=True),
+        sa.Column("checked_at", AT, nullable=True),
+        sa.Column("problem", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("service"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("budget")
     op.drop_table("cover")
     op.drop_table("roster")

@@ -13,6 +13,7 @@ from bot.incidents import lifecycle, logbook, roles, timeline
 from bot.incidents.access import Person
 from bot.incidents.model import RoleName, Sev
 from bot.incidents.oncall import Contact, Cover, Duty, Roster
+from bot.incidents.services import Services
 from bot.kit.db import Database
 from bot.kit.errors import UserError
 from bot.runs.books import Books
@@ -61,7 +62,7 @@ class Desk:
         async with self.engine.transaction() as tx:
             context = Context(
                 tx=tx, react=nothing_follows, request=request, person=PEOPLE[by], now=NOW, books=Books({}),
-                site=Site(self.directory, self.says, self.find, known.get),
+                site=Site(Services(self.directory, lambda: NOW), self.says, self.find, known.get),
             )  # fmt: skip
             reply = await command.run(context, text)
             self.work += tx.work
