@@ -25,7 +25,7 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
-from bot.catalog import services, targets
+from bot.catalog import pagers, services, targets
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -286,6 +286,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
     [
         ("tocsin.yaml", [catalog.General, catalog.Retention, QuietHours]),
         ("PagerDuty", [catalog.PagerDuty]),
+        ("Other pagers", [pagers.Email, pagers.Webhook, pagers.OnCallWebhook, pagers.Opsgenie]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
         (
@@ -328,6 +329,7 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "auto_runbooks": "`false`",
         "schedules": "`false`",
         "pagerduty": "none",
+        **dict.fromkeys(("email", "webhook", "oncall_webhook", "opsgenie"), "none"),
     }
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
@@ -461,6 +463,7 @@ def test_the_make_targets_that_are_named_exist():
 def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
     token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
     token |= dict.fromkeys(("PAGERDUTY_ROUTING_KEY", "PAGERDUTY_SEARCH_KEY", "PAGERDUTY_TOKEN"), "p" * 32)
+    token |= dict.fromkeys(("SMTP_PASSWORD", "PAGE_WEBHOOK_SECRET"), "q" * 32)
     seen = set()
     for number, (page, name, text) in enumerate(titled("yaml", "#")):
         folder = tmp_path / str(number)

@@ -20,6 +20,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from bot.catalog import pagers as pagers_
+from bot.catalog.keys import TOKEN_LENGTH as TOKEN_LENGTH
+from bot.catalog.keys import look_up as _token
+from bot.catalog.pagers import Pagers
 from bot.catalog.quiet import QuietHours
 from bot.catalog.services import Catalog, Directory, OnCall, Service, Team
 from bot.catalog.shape import Strict as Strict
@@ -32,15 +36,12 @@ from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
 TARGETS = "targets.yaml"
-TOKEN_LENGTH = 16
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
 # The connection of alerts that runbooks themselves raise; nobody can send to it.
 OWN = "runbook"
 # What other releases or the field's other tools have, and this one refuses instead of ignoring it.
 LATER = ("hold", "window", "flapping", "inhibit", "maintenance", "page", "roles")
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ConfigError(UserError):
@@ -120,6 +121,8 @@ class General(Strict):
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
+    runbook_environment: tuple[str, ...] = ()
+    runbook_secrets: tuple[str, ...] = ()
     auto_runbooks: StrictBool = False
     auto_failures: Annotated[StrictInt, Field(ge=1, le=100)] = 3
     schedules: StrictBool = False
@@ -127,6 +130,10 @@ class General(Strict):
     operations_channel: str | None = None
     retention: Retention = Retention()
     pagerduty: PagerDuty | None = None
+    email: pagers_.Email | None = None
+    webhook: pagers_.Webhook | None = None
+    oncall_webhook: pagers_.OnCallWebhook | None = None
+    opsgenie: pagers_.Opsgenie | None = None
 
     @field_validator("private_networks")
     @classmethod
@@ -136,6 +143,14 @@ class General(Strict):
                 ipaddress.ip_network(network)
             except ValueError:
                 raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
+        return found
+
+    @field_validator("runbook_environment", "runbook_secrets")
+    @classmethod
+    def _variables(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for name in found:
+            if not re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]{0,63}", name):
+                raise ValueError(f"{name!r} is not the name of a variable; write for example CHECKOUT_*")
         return found
 
 
@@ -178,6 +193,7 @@ class Config:
     connections: Mapping[str, Connection] = field(default_factory=dict)
     catalog: Catalog = field(default_factory=Catalog)
     pagerduty: PagerDutyAccess | None = None
+    pagers: Pagers = field(default_factory=Pagers)
 
     @property
     def services(self) -> Mapping[str, Service]:
@@ -235,6 +251,10 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     pagerduty = None
     if opening is not None and general is not None and general.pagerduty is not None:
         pagerduty = _pagerduty(folder, opening, general.pagerduty, env, problems)
+    pagers = Pagers()
+    if opening is not None and general is not None:
+        sections = {name: getattr(general, name) for name in ("email", "webhook", "oncall_webhook", "opsgenie")}
+        pagers = pagers_.look(folder, opening, env, problems, **sections)
     catalog = _part(folder, CATALOG, Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
@@ -244,7 +264,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     found = catalog or Catalog()
-    return Config(general or General(), connections, found, _mapped(pagerduty, found))
+    return Config(general or General(), connections, found, _mapped(pagerduty, found), pagers)
 
 
 def _mapped(access: PagerDutyAccess | None, catalog: Catalog) -> PagerDutyAccess | None:
@@ -438,40 +458,3 @@ def _pagerduty(
         asked.events_url,
         asked.api_url,
     )
-
-
-def _token(folder: Path, reference: Any, env: Mapping[str, str], hint: str = "openssl rand -hex 24") -> str:
-    """The token that *reference* points at; UserError, without a word of its content, when there is none."""
-    if not isinstance(reference, dict):
-        raise UserError("a token is never written here; say where it is: {env: NAME} or {file: /path}")
-    if set(reference) not in ({"env"}, {"file"}) or not all(isinstance(value, str) for value in reference.values()):
-        raise UserError("say where the token is: {env: NAME} or {file: /path}")
-    if "env" in reference:
-        where, token = _from_env(reference["env"], env)
-    else:
-        where, token = _from_file(folder / reference["file"])
-    if len(token) < TOKEN_LENGTH:
-        raise UserError(f"the token in {where} has {len(token)} characters; use at least {TOKEN_LENGTH} ({hint})")
-    return token
-
-
-def _from_env(name: str, env: Mapping[str, str]) -> tuple[str, str]:
-    # A name that is none is not repeated: somebody may have written the token itself.
-    if not _ENV_NAME.fullmatch(name) or (name not in env and not name.isupper()):
-        raise UserError("env names an environment variable, in capitals: {env: CHECKOUT_TOKEN}")
-    if not env.get(name, "").strip():
-        raise UserError(f"the environment variable {name} is not set")
-    return name, env[name].strip()
-
-
-def _from_file(path: Path) -> tuple[str, str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            token = file.read(4097).strip()
-    except OSError as error:
-        raise UserError(f"the token file {path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"the token file {path} is not UTF-8 text") from None
-    if len(token) > 4096:
-        raise UserError(f"the token file {path} holds more than 4096 characters")
-    return str(path), token
