@@ -19,9 +19,10 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import targets
+from bot.catalog import targets, tracking
 from bot.catalog.config import Config
 from bot.catalog.targets import Reach
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
@@ -33,6 +34,8 @@ from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.telling import Telling
+from bot.incidents.tickets import Tickets
+from bot.incidents.tracker import Tracker
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -71,7 +74,7 @@ from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
-from bot.web import health, server, webhooks
+from bot.web import health, server, trackers, webhooks
 from bot.web import metrics as metrics_page
 
 log = structlog.get_logger()
@@ -89,6 +92,7 @@ class Shelves:
     sources: Shelf
     steps: Shelf
     pagers: Shelf
+    trackers: Shelf
     exporters: Shelf
     commands: Shelf
     actions: Shelf
@@ -100,6 +104,7 @@ def shelves() -> Shelves:
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).load(),
+        trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
@@ -149,7 +154,11 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach, self.tracking = _configuration(settings.config, environment, self.shelves)
+        self.trackers: dict[str, Tracker] = {
+            name: self.shelves.trackers[access.entry.kind].make(access)
+            for name, access in self.tracking.accesses.items()
+        }
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
@@ -163,8 +172,11 @@ class Bot:
             parked=self._parked,
             metrics=self.metrics,
         )
-        # Where nothing starts by itself, nothing is looked at for it.
-        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
+        # Where nothing starts by itself, nothing is looked at for it; the same for tickets where there is no tracker.
+        self.react = leaving_out(
+            *(() if self.config.general.auto_runbooks else ("automate",)),
+            *(() if self.trackers else ("tickets", "followups")),
+        )
         self.port = 0
         self._joined: _Joined | None = None
         self._ending: list[Any] = []
@@ -206,6 +218,7 @@ class Bot:
             if runbook not in self.books.runbooks
         ]
         found += self.reach.oddities()
+        found += self.tracking.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
@@ -280,6 +293,7 @@ class Bot:
         app.add_routes(
             webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock, self.metrics)
         )
+        app.add_routes(trackers.routes(self.tracking, self.shelves.trackers, self.engine, self.clock))
         app.add_routes(metrics_page.routes(self.metrics, self.engine, _secret(self.settings.metrics_token)))
         app.add_routes(joined.routes)
         app.add_routes(
@@ -408,7 +422,10 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
-        desk.policy, desk.log = policy, logbook.open
+        desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
+        tickets = Tickets(
+            self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
+        )
         schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook, on=general.schedules)
         for name, workflow in (
             ("open", opening.open),
@@ -425,6 +442,10 @@ class Bot:
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
             ("automate", automation.consider),
+            ("tickets", tickets.consider),
+            ("ticket", tickets.settle),
+            ("ticket_heard", tickets.hear),
+            ("followups", tickets.followups),
             ("aftermath", aftermath.weigh),
             ("schedule", schedules.start),
             ("logbook", logbook.settle),
@@ -494,7 +515,9 @@ class Bot:
                 "schedules.tick": self.tempo.schedule_seconds,
             },
         )
-        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
+        return _Joined(
+            session, chat, people, refresh_groups, inbox, ranking, intake, tickets, sockets, routes, clockwork
+        )
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -524,6 +547,9 @@ class Bot:
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
+        elif workflow == "ticket" and self._joined is not None:
+            async with self.engine.transaction() as tx:
+                await self._joined.tickets.give_up(tx, args[0], why)
         elif workflow in ("open", "page", "draft"):
             what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
             async with self.engine.transaction() as tx:
@@ -551,6 +577,7 @@ class _Joined:
     inbox: Inbox
     ranking: Ranking
     intake: Intake
+    tickets: Tickets
     sockets: Sockets | None
     routes: list[web.RouteDef]
     clockwork: AsyncIOScheduler
@@ -582,10 +609,12 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in (folder / wanted, wanted, *BROUGHT) if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
+def _configuration(
+    folder: Path, environment: Mapping[str, str], found: Shelves
+) -> tuple[Config, Routes, Reach, Tracking]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes, reach = Config(), Routes(), Reach()
+    config, routes, reach, tracked = Config(), Routes(), Reach(), Tracking()
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -598,10 +627,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         reach = targets.load(folder, environment)
     except UserError as error:
         problems.append(str(error))
+    try:
+        tracked = tracking.load(folder, environment, {name: found.trackers[name].Options for name in found.trackers})
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes, reach
+    return config, routes, reach, tracked
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

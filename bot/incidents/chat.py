@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
-from bot.incidents.model import Incident, Page, Part, Role
+from bot.incidents.model import Incident, Page, Part, Role, Ticket
 from bot.kit.errors import BotError
 
 
@@ -47,6 +47,7 @@ class Card:
     pages: Sequence[Page] = ()
     offers: Sequence[Offer] = ()
     todo: int = 0
+    tickets: Sequence[Ticket] = ()
 
     @property
     def commander(self) -> str | None:

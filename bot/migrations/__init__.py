@@ -33,7 +33,19 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
-    | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {
+        "request",
+        "role",
+        "run",
+        "run_file",
+        "run_step",
+        "schedule",
+        "task",
+        "ticket",
+        "timeline",
+        "tracker_word",
+        "vote",
+    }
 )
 _VERSIONS = "alembic_version"
 
