@@ -7,19 +7,19 @@ old one, or one that comes before its time, does no harm.
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import structlog
 from aiohttp import web
 
-from bot.catalog.tracking import Access, Tracking
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine
 from bot.incidents import tickets
 from bot.incidents.tracker import Module
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
-from bot.kit.errors import PermanentError
+from bot.kit.errors import BotError, PermanentError
 from bot.kit.shelf import Shelf
 from bot.kit.text import clip, one_line
 
@@ -47,7 +47,12 @@ def routes(tracking: Tracking, shelf: Shelf, engine: Engine, clock: Clock) -> li
         if body is None:
             return _refused(413, f"the body is larger than {LIMIT // 1024 // 1024} MiB")
         try:
-            if not await _genuine(access, module, request.headers, body):
+            signs = await access.signs()
+        except BotError as error:
+            log.error("tracker.no_secret", tracker=name, reason=str(error))
+            return _refused(503, "Tocsin lacks the secret of this webhook; its log says why", {"Retry-After": "60"})
+        try:
+            if not _genuine(signs, module, request.headers, body):
                 log.warning("tracker.forged", tracker=name, remote=request.remote)
                 return _refused(401, "this is not signed with a secret of this tracker")
             heard = module.heard(request.headers, _decoded(body))
@@ -73,10 +78,10 @@ def routes(tracking: Tracking, shelf: Shelf, engine: Engine, clock: Clock) -> li
     return [web.post("/trackers/{name}", receive)]
 
 
-async def _genuine(access: Access, module: Module, headers: Mapping[str, str], body: bytes) -> bool:
+def _genuine(signs: Sequence[str], module: Module, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether it is signed with one of the secrets; every one is tried."""
     # Not any(): the time must not tell which one fitted.
-    return sum([module.genuine(secret, headers, body) for secret in await access.signs()]) > 0
+    return sum([module.genuine(secret, headers, body) for secret in signs]) > 0
 
 
 async def _body(request: web.Request) -> bytes | None:
