@@ -28,6 +28,7 @@ from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
+from bot.incidents.model import Incident
 from bot.incidents.opening import Opening
 from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
@@ -50,10 +51,12 @@ from bot.runs import needs, scratch
 from bot.runs import run as runs
 from bot.runs.access import May
 from bot.runs.aftermath import Aftermath
+from bot.runs.alarm import Alarm
 from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
@@ -160,7 +163,8 @@ class Bot:
             for name, access in self.tracking.accesses.items()
         }
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
-        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
+        self.grants = Grants.of(self.config.general, self.reach.targets)
+        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
         self.metrics.built(__version__, "sqlite" if self.db.sqlite else "postgres")
@@ -221,6 +225,7 @@ class Bot:
         found += self.tracking.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
+            found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
         return found
 
@@ -243,7 +248,7 @@ class Bot:
         if not await asyncio.to_thread(self.books.reread):
             return
         log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
-        for problem in self.books.problems:
+        for problem in (*self.books.problems, *self.books.refused):
             log.warning("runbooks.problem", problem=str(problem))
 
     async def _open(self, joined: "_Joined") -> None:
@@ -357,6 +362,12 @@ class Bot:
         people = People(chat)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
         ranking = Ranking(self.engine, self.books, self.clock)
+
+        def pages(incident: Incident) -> IncidentPages:
+            return IncidentPages(
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
+            )
+
         interpreter = Interpreter(
             self.engine,
             self.react,
@@ -367,10 +378,9 @@ class Bot:
             reach=self.reach,
             folder=self.books.folder,
             home=self.settings.scratch or scratch.default(),
+            grants=self.grants,
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
-            pages=lambda run, incident: IncidentPages(
-                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
-            ),
+            pages=lambda run, incident: pages(incident),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
@@ -447,6 +457,7 @@ class Bot:
             ("ticket_heard", tickets.hear),
             ("followups", tickets.followups),
             ("aftermath", aftermath.weigh),
+            ("alarm", Alarm(self.engine, pages, lambda: self.config.services).ring),
             ("schedule", schedules.start),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
@@ -550,8 +561,8 @@ class Bot:
         elif workflow == "ticket" and self._joined is not None:
             async with self.engine.transaction() as tx:
                 await self._joined.tickets.give_up(tx, args[0], why)
-        elif workflow in ("open", "page", "draft"):
-            what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
+        elif workflow in ("open", "page", "alarm", "draft"):
+            what = {"open": "setting up the channel", "draft": "the post-mortem draft"}.get(workflow, "paging")
             async with self.engine.transaction() as tx:
                 if workflow == "open":
                     await parts.give_up(tx, args[0], why)

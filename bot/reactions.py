@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from bot.engine import LINES, RUNS, Work
 from bot.incidents.model import TimelineEvent
+from bot.runs.alarm import GLASS, ROLLBACK
 
-Follow = Callable[[TimelineEvent], Work]
+Follow = Callable[[TimelineEvent], Work | None]
 
 
 def open_channel(event: TimelineEvent) -> Work:
@@ -54,6 +55,15 @@ def automate(event: TimelineEvent) -> Work:
 def aftermath(event: TimelineEvent) -> Work:
     """What follows from how a run ended: alerts that it raises, and whether its runbook goes on by itself."""
     return Work("aftermath", f"aftermath:{event.id}", (event.data["run"],))
+
+
+def alarm(event: TimelineEvent) -> Work | None:
+    """Wake the owner of a runbook where nothing was taken back that had to be, or nobody was asked who had to be."""
+    why = event.data.get("state") if event.kind == "run.ended" else event.kind.removeprefix("run.")
+    if why not in (ROLLBACK, GLASS):
+        return None
+    args = (event.incident_id, event.data["run"], str(why))
+    return Work("alarm", f"alarm:{event.data['run']}:{why}", args)
 
 
 def show_run(event: TimelineEvent) -> Work:
@@ -145,7 +155,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_answered": (show_run,),
     "run.resumed": (run, show_run),
     "run.phase_changed": (show_run,),
-    "run.glass_broken": (notify,),
+    "run.glass_broken": (notify, alarm),
     "run.file_made": (share_file,),
     "run.file_refused": (notify,),
     "run.cancelled": (show_run,),
@@ -154,7 +164,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_failed": (show_run,),
     "run.step_skipped": (show_run,),
     "run.step_unknown": (show_run,),
-    "run.ended": (show_run, aftermath),
+    "run.ended": (show_run, aftermath, alarm),
     "run.raised": (notify,),
     "run.unjudged": (notify,),
     "runbook.withheld": (notify,),
@@ -171,7 +181,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
 
 def react(event: TimelineEvent) -> Sequence[Work]:
     """The work that follows from *event*."""
-    return [follow(event) for follow in REACTIONS.get(event.kind, ())]
+    works = (follow(event) for follow in REACTIONS.get(event.kind, ()))
+    return [work for work in works if work is not None]
 
 
 def leaving_out(*workflows: str) -> Callable[[TimelineEvent], Sequence[Work]]:

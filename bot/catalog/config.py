@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StrictBool,
@@ -21,7 +20,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from bot.catalog import pagers as pagers_
+from bot.catalog.keys import TOKEN_LENGTH as TOKEN_LENGTH
+from bot.catalog.keys import look_up as _token
+from bot.catalog.pagers import Pagers
 from bot.catalog.quiet import QuietHours
+from bot.catalog.shape import Strict as Strict
+from bot.catalog.shape import Version as Version
 from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
 from bot.kit.text import clip, nearest
@@ -30,15 +35,12 @@ from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
 TARGETS, TRACKERS = "targets.yaml", "trackers.yaml"
-TOKEN_LENGTH = 16
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
 # The connection of alerts that runbooks themselves raise; nobody can send to it.
 OWN = "runbook"
 # What other releases or the field's other tools have, and this one refuses instead of ignoring it.
 LATER = ("hold", "window", "flapping", "inhibit", "maintenance", "page", "roles")
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ConfigError(UserError):
@@ -47,21 +49,6 @@ class ConfigError(UserError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class Strict(BaseModel):
-    """The shape of a part of a file: what it does not name is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _version(value: Any) -> Any:
-    if isinstance(value, bool) or value != 1:
-        raise ValueError("must be 1, the only version there is")
-    return value
-
-
-Version = Annotated[StrictInt, BeforeValidator(_version)]
 
 
 # Slack and alert senders repeat themselves for minutes; what tells a repeat from news must outlive that by far.
@@ -115,7 +102,7 @@ class PagerDuty(Strict):
     """`pagerduty:` in `tocsin.yaml`. Keys and tokens are named, never written here."""
 
     routing_key: Any
-    services: dict[str, Any] = {}
+    services: dict[str, Any] = Field(default_factory=dict)
     api_token: Any = None
     from_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
     events_url: Address = "https://events.pagerduty.com"
@@ -133,6 +120,8 @@ class General(Strict):
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
+    runbook_environment: tuple[str, ...] = ()
+    runbook_secrets: tuple[str, ...] = ()
     auto_runbooks: StrictBool = False
     auto_failures: Annotated[StrictInt, Field(ge=1, le=100)] = 3
     schedules: StrictBool = False
@@ -140,6 +129,10 @@ class General(Strict):
     operations_channel: str | None = None
     retention: Retention = Retention()
     pagerduty: PagerDuty | None = None
+    email: pagers_.Email | None = None
+    webhook: pagers_.Webhook | None = None
+    oncall_webhook: pagers_.OnCallWebhook | None = None
+    opsgenie: pagers_.Opsgenie | None = None
 
     @field_validator("private_networks")
     @classmethod
@@ -149,6 +142,14 @@ class General(Strict):
                 ipaddress.ip_network(network)
             except ValueError:
                 raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
+        return found
+
+    @field_validator("runbook_environment", "runbook_secrets")
+    @classmethod
+    def _variables(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for name in found:
+            if not re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]{0,63}", name):
+                raise ValueError(f"{name!r} is not the name of a variable; write for example CHECKOUT_*")
         return found
 
 
@@ -203,6 +204,7 @@ class Config:
     teams: Mapping[str, "Team"] = field(default_factory=dict)
     oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pagerduty: PagerDutyAccess | None = None
+    pagers: Pagers = field(default_factory=Pagers)
 
 
 class Team(Strict):
@@ -215,12 +217,12 @@ class Team(Strict):
 class _Connection(Strict):
     source: str
     token: Any
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
 class _Connections(Strict):
     version: Version
-    connections: dict[str, _Connection] = {}
+    connections: dict[str, _Connection] = Field(default_factory=dict)
 
     @field_validator("connections", mode="before")
     @classmethod
@@ -230,9 +232,11 @@ class _Connections(Strict):
 
 class _Catalog(Strict):
     version: Version
-    services: dict[str, Service] = {}
-    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = {}
-    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = {}
+    services: dict[str, Service] = Field(default_factory=dict)
+    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = Field(default_factory=dict)
+    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = Field(
+        default_factory=dict
+    )
 
     @field_validator("services", "teams", "oncall", mode="before")
     @classmethod
@@ -259,6 +263,10 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     pagerduty = None
     if opening is not None and general is not None and general.pagerduty is not None:
         pagerduty = _pagerduty(folder, opening, general.pagerduty, env, problems)
+    pagers = Pagers()
+    if opening is not None and general is not None:
+        sections = {name: getattr(general, name) for name in ("email", "webhook", "oncall_webhook", "opsgenie")}
+        pagers = pagers_.look(folder, opening, env, problems, **sections)
     catalog = _part(folder, CATALOG, _Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
@@ -267,7 +275,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
-    made = Config(general or General(), connections, pagerduty=pagerduty)
+    made = Config(general or General(), connections, pagerduty=pagerduty, pagers=pagers)
     if catalog is None:
         return made
     return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
@@ -460,40 +468,3 @@ def _pagerduty(
         asked.events_url,
         asked.api_url,
     )
-
-
-def _token(folder: Path, reference: Any, env: Mapping[str, str], hint: str = "openssl rand -hex 24") -> str:
-    """The token that *reference* points at; UserError, without a word of its content, when there is none."""
-    if not isinstance(reference, dict):
-        raise UserError("a token is never written here; say where it is: {env: NAME} or {file: /path}")
-    if set(reference) not in ({"env"}, {"file"}) or not all(isinstance(value, str) for value in reference.values()):
-        raise UserError("say where the token is: {env: NAME} or {file: /path}")
-    if "env" in reference:
-        where, token = _from_env(reference["env"], env)
-    else:
-        where, token = _from_file(folder / reference["file"])
-    if len(token) < TOKEN_LENGTH:
-        raise UserError(f"the token in {where} has {len(token)} characters; use at least {TOKEN_LENGTH} ({hint})")
-    return token
-
-
-def _from_env(name: str, env: Mapping[str, str]) -> tuple[str, str]:
-    # A name that is none is not repeated: somebody may have written the token itself.
-    if not _ENV_NAME.fullmatch(name) or (name not in env and not name.isupper()):
-        raise UserError("env names an environment variable, in capitals: {env: CHECKOUT_TOKEN}")
-    if not env.get(name, "").strip():
-        raise UserError(f"the environment variable {name} is not set")
-    return name, env[name].strip()
-
-
-def _from_file(path: Path) -> tuple[str, str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            token = file.read(4097).strip()
-    except OSError as error:
-        raise UserError(f"the token file {path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"the token file {path} is not UTF-8 text") from None
-    if len(token) > 4096:
-        raise UserError(f"the token file {path} holds more than 4096 characters")
-    return str(path), token

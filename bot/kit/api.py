@@ -20,7 +20,7 @@ SECONDS = 15.0
 TOLD = 300  # characters of what the other side said, in our errors
 
 
-class Refused(PermanentError):  # noqa: N818 - an answer, not a fault of ours
+class Refused(PermanentError):  # noqa: N818 - it reads as what happened
     """The other side said no, with HTTP status *status*."""
 
     def __init__(self, message: str, status: int) -> None:

@@ -1,6 +1,6 @@
 """What a run may do with the pager, always about its own incident, and what is written down about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlmodel import col
@@ -50,6 +50,21 @@ class IncidentPages:
             await self._wrote(incident, key, "sent" if result.outcome == "done" else "nobody", result.detail)
         return result
 
+    async def wake(self, why: str, *, key: str, service: str | None) -> None:
+        """A page of its own, once for each *key*, that says *why*; who was woken for the incident is woken again."""
+        async with self.engine.db.read() as session:
+            incident = await lifecycle.find(session, self.incident_id)
+            if await session.get(Page, derived_id("page", incident.id, key)) is not None:
+                return
+        page = paging.request(incident, self.public_url, service)
+        page = replace(page, title=page.title if incident.private else why, dedup_key=f"{page.dedup_key}:{key}")
+        try:
+            result = await self.pager.page(page)
+            outcome, detail = result.outcome, result.detail
+        except PermanentError as error:
+            outcome, detail = "failed", str(error)
+        await self._wrote(incident, key, outcome, detail, why)
+
     async def _done(self, action: Action) -> ActResult:
         if isinstance(self.pager, Acts):
             return await self.pager.act(action)
@@ -62,7 +77,7 @@ class IncidentPages:
             raise PermanentError(paged.detail)
         return ActResult("done" if paged.outcome == "sent" else "nobody", paged.detail, proof=paged.proof)
 
-    async def _wrote(self, incident: Incident, key: str, outcome: str, detail: str) -> None:
+    async def _wrote(self, incident: Incident, key: str, outcome: str, detail: str, why: str = "") -> None:
         now, row = self.clock(), derived_id("page", incident.id, key)
         async with self.engine.transaction() as tx:
             await lifecycle.find(tx.session, incident.id, lock=True)  # no two pages get one number
@@ -84,7 +99,7 @@ class IncidentPages:
                 self.react,
                 incident.id,
                 f"page.{outcome}",
-                detail,
+                f"{why}: {detail}" if why else detail,
                 now=now,
                 actor="bot",
                 data={"pager": self.name, "number": page.number, "detail": detail},

@@ -83,6 +83,7 @@ async def kinds(engine: Engine, incident: Incident) -> list[str]:
         return [event.kind for event in await timeline.whole(session, incident.id)]
 
 
+@pytest.mark.slow
 async def test_stopped_before_or_after_any_call_it_goes_on_and_makes_each_thing_once(engine: Engine):
     for n in range(1, 9):
         for after in (False, True):

@@ -92,6 +92,7 @@ async def test_whoever_may_not_run_what_is_called_may_not_run_what_calls_it(benc
         await start(inner=INNER + "access: {run: ['@team-data']}\n")
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_commits_takes_back_what_was_called(bench, database, parts, start):
     dies_at, killed, ended = 0, 0, None
     while ended is None or killed:

@@ -457,6 +457,7 @@ async def test_a_server_that_is_away_may_come_back(ask, server):
 # The graph ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_graph_shows_an_hour_with_the_beginning_of_the_alert(ask, server):
     server.data("matrix", [row([(ago, str(ago % 7)) for ago in range(60, -1, -1)], host=name) for name in "ab"])
     began = (NOW - timedelta(minutes=20)).isoformat()
