@@ -25,7 +25,7 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
-from bot.catalog import pagers, targets
+from bot.catalog import pagers, targets, tracking
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
