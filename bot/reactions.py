@@ -176,6 +176,9 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
     "postmortem.drafted": (export_followups,),
+    "oncall.changed": (notify,),
+    "oncall.covered": (notify,),
+    "oncall.not_covered": (notify,),
 }
 
 

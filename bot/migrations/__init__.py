@@ -11,7 +11,9 @@ from sqlmodel import SQLModel
 
 import bot.alerts.model
 import bot.engine
+import bot.incidents.budget
 import bot.incidents.model
+import bot.incidents.oncall
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -33,19 +35,9 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
-    | {
-        "request",
-        "role",
-        "run",
-        "run_file",
-        "run_step",
-        "schedule",
-        "task",
-        "ticket",
-        "timeline",
-        "tracker_word",
-        "vote",
-    }
+    | {"budget", "cover", "roster"}
+    | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {"ticket", "tracker_word"}
 )
 _VERSIONS = "alembic_version"
 

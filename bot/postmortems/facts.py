@@ -228,6 +228,7 @@ class Facts:
     kind: str
     private: bool
     service: str | None
+    team: str | None
     status: str
     severity: str
     highest: str
@@ -322,6 +323,7 @@ def gather(incident: Incident, events: Sequence[TimelineEvent], roles: Sequence[
         kind=str(incident.kind),
         private=incident.private,
         service=_line(who, incident.service, 200) if incident.service else None,
+        team=_line(who, incident.team, 200) if incident.team else None,
         status=str(incident.status),
         severity=severities[-1].value,
         highest=min((change.value for change in severities), key=_badness),

@@ -119,7 +119,7 @@ async def test_an_incident_its_tickets_and_a_follow_up_live_together_to_the_end(
     await alice.slash("/inc postmortem", channel)
     await stage.quiet()
     draft = list(sandbox.workspace.files.values())[-1]
-    assert b"[OPS-2](<" in draft.content
+    assert b"[OPS-2](<" in (draft.data or b"")
     assert (jira.refused, desk.refused) == ([], [])
 
 
