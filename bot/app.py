@@ -25,11 +25,13 @@ from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.chat import Look
+from bot.incidents.hearing import Hearing
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
 from bot.incidents.opening import Opening
-from bot.incidents.pager import Pager
-from bot.incidents.paging import Paging
+from bot.incidents.overdue import Overdue, trouble
+from bot.incidents.pager import Acts, Hears, Looks, Pager
+from bot.incidents.paging import Paging, Rules
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.telling import Telling
@@ -73,11 +75,20 @@ from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
 from bot.web import health, server, webhooks
 from bot.web import metrics as metrics_page
+from bot.web import pagers as pager_routes
 
 log = structlog.get_logger()
 
 # Larger than any body the webhooks take; they keep their own bound while reading.
 WEB_LIMIT = 17 * 1024**2
+# What people are told of when it is given up, and how it is called.
+PARKED = {
+    "open": "setting up the channel",
+    "page": "paging",
+    "draft": "the post-mortem draft",
+    "sync_pages": "telling the pager how the incident stands",
+    "press": "calling more people by the pager",
+}
 # Where the runbooks are that the bot brings: in its source, and in the package.
 BROUGHT = (Path(__file__).parent.parent / "runbooks", Path(__file__).parent / "data/runbooks")
 
@@ -121,6 +132,7 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
+    watch_seconds: float = 5.0
     edit_seconds: float = 3.0
     fresh_seconds: float = FRESH
     sockets: int = 2
@@ -151,6 +163,9 @@ class Bot:
         self.shelves = shelves()
         self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
+        self.fallbacks: dict[str, Pager] = {
+            name: self.shelves.pagers[name].make(self.config) for name in self.config.general.fallback_pagers
+        }
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
@@ -164,9 +179,13 @@ class Bot:
             metrics=self.metrics,
         )
         # Where nothing starts by itself, nothing is looked at for it.
-        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
+        idle = [] if self.config.general.auto_runbooks else ["automate"]
+        if not any(isinstance(pager, Acts) for pager in (self.pager, *self.fallbacks.values())):
+            idle += ["sync_pages", "press"]
+        self.react = leaving_out(*idle)
         self.port = 0
         self._joined: _Joined | None = None
+        self._paging: Paging | None = None
         self._ending: list[Any] = []
 
     async def start(self) -> None:
@@ -288,7 +307,8 @@ class Bot:
                     "database": self._database,
                     "engine": self._lease,
                     "slack": joined.reachable,
-                }
+                },
+                {"pager": self._paged},
             )
         )
         joined.runner = server.runner(app, stop_seconds=self.tempo.drain_seconds)
@@ -321,7 +341,8 @@ class Bot:
             await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
         else:
             await self.engine.close()
-        await self.pager.close()
+        for pager in self._pagers().values():
+            await pager.close()
         if joined is not None:
             await joined.session.close()
             log.info("bot.stopped")
@@ -343,6 +364,11 @@ class Bot:
         people = People(chat)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
         ranking = Ranking(self.engine, self.books, self.clock)
+        rules = self._rules()
+        paging = Paging(
+            self.engine, self.react, self.pager, general.pager, general.public_url, self.clock, rules,
+            self.fallbacks, general.pager if self._raising() else None,
+        )  # fmt: skip
         interpreter = Interpreter(
             self.engine,
             self.react,
@@ -355,7 +381,14 @@ class Bot:
             home=self.settings.scratch or scratch.default(),
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
             pages=lambda run, incident: IncidentPages(
-                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
+                self.engine,
+                self.react,
+                self.pager,
+                general.pager,
+                self.clock,
+                incident.id,
+                general.public_url,
+                paging.due,
             ),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
@@ -373,6 +406,7 @@ class Bot:
             fill=filling.fill,
             suggest=filling.suggest,
             channels=filling.channels,
+            services=self._services(),
         )
         desk.inbox = inbox
         look = Look(
@@ -392,7 +426,6 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        paging = Paging(self.engine, self.react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
@@ -402,6 +435,11 @@ class Bot:
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
         )
+        read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
+        hearing = Hearing(
+            self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, people.by_address
+        )
+        overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
         aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
@@ -415,6 +453,11 @@ class Bot:
             ("refresh", opening.refresh),
             ("notify", telling.notify),
             ("page", paging.page),
+            ("page_again", paging.again),
+            ("sync_pages", paging.sync),
+            ("press", paging.press),
+            ("overdue", overdue.overdue),
+            ("hear", hearing.hear),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),
@@ -486,15 +529,36 @@ class Bot:
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
+                "pages.watch": overdue.tick,
                 "runbooks.rank": ranking.refresh,
             },
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
+                "pages.watch": self.tempo.watch_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
             },
         )
+        self._paging = paging
+        routes += pager_routes.routes(self._pagers(), hearing)
         return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
+
+    def _pagers(self) -> dict[str, Pager]:
+        """Every pager by its name: the one that wakes people, and those that stand in."""
+        return {**self.fallbacks, self.config.general.pager: self.pager}
+
+    def _rules(self) -> Rules:
+        return Rules.of(self.config.general, sees=isinstance(self.pager, Looks) and self.pager.sees)
+
+    def _raising(self) -> bool:
+        """Whether what people raise in the pager shall be alerts here."""
+        access, name = self.config.pagerduty, self.config.general.pager
+        return bool(access and access.alerts) and name in self.shelves.sources and isinstance(self.pager, Hears)
+
+    def _services(self) -> list[str]:
+        """The services that can be paged by name: those with a key of their own."""
+        access = self.config.pagerduty
+        return sorted(access.services) if access is not None else sorted(self.config.services)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -505,6 +569,10 @@ class Bot:
         except (sa.exc.SQLAlchemyError, OSError) as error:
             return f"the database does not answer ({type(error).__name__})"
         return None
+
+    async def _paged(self) -> str | None:
+        async with self.db.read() as session:
+            return await trouble(session, self.config.general.pager, self.clock())
 
     async def _lease(self) -> str | None:
         age = self.engine.lease_age()
@@ -524,11 +592,14 @@ class Bot:
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
-        elif workflow in ("open", "page", "draft"):
-            what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
+        elif workflow in PARKED:
+            what = PARKED[workflow]
             async with self.engine.transaction() as tx:
                 if workflow == "open":
                     await parts.give_up(tx, args[0], why)
+                elif workflow == "page" and self._paging is not None:
+                    await self._paging.give_up(tx, args[0], args[1], why)
+                    return  # that it failed says more
                 await timeline.record(
                     tx,
                     self.react,
@@ -612,6 +683,12 @@ def _unknown(config: Config, found: Shelves) -> list[str]:
     ]
     if config.general.pager not in found.pagers:
         problems.append(f"tocsin.yaml: there is no pager {config.general.pager!r}; there is: {', '.join(found.pagers)}")
+    for name in config.general.fallback_pagers:
+        if name not in found.pagers:
+            problems.append(f"tocsin.yaml: fallback_pagers: there is no {name!r}; there is: {', '.join(found.pagers)}")
+        elif name in (config.general.pager, "log"):
+            told = "it wakes nobody" if name == "log" else "it is the pager itself"
+            problems.append(f"tocsin.yaml: fallback_pagers: {name!r} cannot stand in, {told}")
     return problems
 
 

@@ -14,6 +14,7 @@ from bot.kit.clock import Clock
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
+    *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
 )
@@ -97,9 +98,24 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":crown:")
         case "incident.reopened":
             return Notice(f"{event.text} (<@{event.actor}>)", ":leftwards_arrow_with_hook:")
-        case "page.failed" | "page.nobody":
+        case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
             return Notice(event.text, ":warning:")
-        case "page.sent":
+        case "page.unanswered" | "page.unacknowledged":
+            return Notice(event.text, ":rotating_light:")
+        case "page.sent" | "page.asked" | "help.asked" | "page.escalated" | "page.reassigned":
+            return Notice(event.text, ":pager:")
+        case "page.responder_asked" | "page.responder_answered":
+            return Notice(event.text, ":pager:")
+        case "page.acknowledged":
+            return Notice(event.text, ":ok_hand:")
+        case "page.noted":
+            return Notice(event.text, ":memo:")
+        case "page.updated" if event.data.get("via") != "slack":
+            return Notice(event.text, ":memo:")
+        case "page.resolved" | "page.reopened" if event.data.get("via") != "slack":
+            # Whether it is over is said here: what was resolved there is a question.
+            if event.kind == "page.resolved" and incident.is_open:
+                return Cleared(incident, said=event.text)
             return Notice(event.text, ":pager:")
         case "run.glass_broken":
             return Notice(event.text, ":rotating_light:")

@@ -30,6 +30,7 @@ TABLES = frozenset(
         "executor_lease",
         "incident",
         "page",
+        "pager_word",
         "part",
         "postmortem",
     }

@@ -60,6 +60,7 @@ class Asked:
     books: Books
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
+    services: Sequence[str] = ()  # those that can be paged
 
 
 @dataclass
@@ -80,6 +81,8 @@ class Context:
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
     link: Callable[[str, str], str] = lambda channel, ts: ""
+    services: Sequence[str] = ()
+    recall: Callable[[str], Person | None] = lambda user: None
 
     @property
     def channel(self) -> str | None:

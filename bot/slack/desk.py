@@ -122,6 +122,8 @@ class Desk:
                 log=self.log,
                 offers=self.offers,
                 link=self.chat.link,
+                services=inbox.services,
+                recall=self.people.recall,
             )
             reply = await self._run(context, request)
             await tx.session.execute(

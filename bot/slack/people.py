@@ -20,6 +20,11 @@ class People:
         known = self._known.get(user)
         return known.name if known else user
 
+    def by_address(self, address: str) -> str | None:
+        """The id of whoever has this e-mail address, if anybody is known to."""
+        wanted = address.lower()
+        return next((one.id for one in self._known.values() if (one.email or "").lower() == wanted), None)
+
     async def find(self, user: str) -> Person | None:
         """The same, asking Slack if need be."""
         if user not in self._known and (found := await self._chat.person(user)):
