@@ -28,6 +28,7 @@ from bot.incidents.chat import Look
 from bot.incidents.hearing import Hearing
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
+from bot.incidents.model import Incident
 from bot.incidents.opening import Opening
 from bot.incidents.overdue import Overdue, trouble
 from bot.incidents.pager import Acts, Hears, Looks, Pager
@@ -49,10 +50,12 @@ from bot.runs import needs, scratch
 from bot.runs import run as runs
 from bot.runs.access import May
 from bot.runs.aftermath import Aftermath
+from bot.runs.alarm import Alarm
 from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
@@ -85,6 +88,7 @@ WEB_LIMIT = 17 * 1024**2
 PARKED = {
     "open": "setting up the channel",
     "page": "paging",
+    "alarm": "waking the owner of a runbook",
     "draft": "the post-mortem draft",
     "sync_pages": "telling the pager how the incident stands",
     "press": "calling more people by the pager",
@@ -166,7 +170,8 @@ class Bot:
         self.fallbacks: dict[str, Pager] = {
             name: self.shelves.pagers[name].make(self.config) for name in self.config.general.fallback_pagers
         }
-        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
+        self.grants = Grants.of(self.config.general, self.reach.targets)
+        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
         self.metrics.built(__version__, "sqlite" if self.db.sqlite else "postgres")
@@ -227,6 +232,7 @@ class Bot:
         found += self.reach.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
+            found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
         return found
 
@@ -249,7 +255,7 @@ class Bot:
         if not await asyncio.to_thread(self.books.reread):
             return
         log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
-        for problem in self.books.problems:
+        for problem in (*self.books.problems, *self.books.refused):
             log.warning("runbooks.problem", problem=str(problem))
 
     async def _open(self, joined: "_Joined") -> None:
@@ -369,6 +375,13 @@ class Bot:
             self.engine, self.react, self.pager, general.pager, general.public_url, self.clock, rules,
             self.fallbacks, general.pager if self._raising() else None,
         )  # fmt: skip
+
+        def pages(incident: Incident) -> IncidentPages:
+            return IncidentPages(
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url,
+                paging.due,
+            )  # fmt: skip
+
         interpreter = Interpreter(
             self.engine,
             self.react,
@@ -379,17 +392,9 @@ class Bot:
             reach=self.reach,
             folder=self.books.folder,
             home=self.settings.scratch or scratch.default(),
+            grants=self.grants,
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
-            pages=lambda run, incident: IncidentPages(
-                self.engine,
-                self.react,
-                self.pager,
-                general.pager,
-                self.clock,
-                incident.id,
-                general.public_url,
-                paging.due,
-            ),
+            pages=lambda run, incident: pages(incident),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
@@ -469,6 +474,7 @@ class Bot:
             ("draft", share.draft),
             ("automate", automation.consider),
             ("aftermath", aftermath.weigh),
+            ("alarm", Alarm(self.engine, pages, lambda: self.config.services).ring),
             ("schedule", schedules.start),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),

@@ -42,6 +42,7 @@ from bot.runs import runbook as runbooks
 from bot.runs import schedule as schedules
 from bot.runs import schema as schemas
 from bot.runs.books import prefill
+from bot.runs.grants import Grants
 from bot.runs.model import Run, RunState, RunStep, Trigger
 from bot.runs.redact import Redactor
 from bot.runs.runbook import Alert, Runbook
@@ -258,9 +259,15 @@ def _bytes(file: Path) -> bytes:
 
 @runbook.command("lint")
 def lint(path: Annotated[Path, typer.Argument(help="a runbook, or a folder of them")] = Path("runbooks")) -> None:
-    """Check a runbook or a folder of them; every problem as file:line: what is wrong."""
+    """Check a runbook or a folder of them; every problem as file:line: what is wrong.
+
+    Where there is a configuration (TOCSIN_CONFIG), names of its environment that runbooks may not use are problems.
+    """
     _there(path)
-    problems = runbooks.lint(path, app.shelves().steps)
+    steps = app.shelves().steps
+    problems = runbooks.lint(path, steps)
+    if (granted := _grants()) is not None:
+        problems += [told for written in runbooks.written(path, steps) for told in granted.problems(written)]
     for problem in problems:
         out(str(problem))
     if problems:
@@ -340,11 +347,13 @@ def dry_run(
     book = _book(file, steps)
     began_with = _alert(alert)
     values = _values(book, param, began_with)
+    general, reach = catalog.general(folder), targets.load(folder, environment())
     site = previews.Site(
         steps=steps,
-        reach=targets.load(folder, environment()),
+        reach=reach,
         environment=environment(),
-        allow_private=catalog.general(folder).private_networks,
+        allow_private=general.private_networks,
+        grants=Grants.of(general, reach.targets),
         folder=file.resolve().parent,
         books=runbooks.beside(file, book, steps),
     )
@@ -445,6 +454,14 @@ def show(
 def _there(path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path} does not exist")
+
+
+def _grants() -> Grants | None:
+    """What the configuration lets runbooks use; None where there is none."""
+    folder = Settings().config
+    if not any((folder / name).exists() for name in (catalog.GENERAL, catalog.TARGETS)):
+        return None
+    return Grants.of(catalog.general(folder), targets.load(folder, environment()).targets)
 
 
 def _book(file: Path, steps: Shelf) -> Runbook:

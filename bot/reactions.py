@@ -6,8 +6,9 @@ from dataclasses import replace
 from bot.engine import LINES, RUNS, Work
 from bot.incidents import paging
 from bot.incidents.model import TimelineEvent
+from bot.runs.alarm import GLASS, ROLLBACK
 
-Follow = Callable[[TimelineEvent], Work]
+Follow = Callable[[TimelineEvent], Work | None]
 
 
 def open_channel(event: TimelineEvent) -> Work:
@@ -80,6 +81,15 @@ def aftermath(event: TimelineEvent) -> Work:
     return Work("aftermath", f"aftermath:{event.id}", (event.data["run"],))
 
 
+def alarm(event: TimelineEvent) -> Work | None:
+    """Wake the owner of a runbook where nothing was taken back that had to be, or nobody was asked who had to be."""
+    why = event.data.get("state") if event.kind == "run.ended" else event.kind.removeprefix("run.")
+    if why not in (ROLLBACK, GLASS):
+        return None
+    args = (event.incident_id, event.data["run"], str(why))
+    return Work("alarm", f"alarm:{event.data['run']}:{why}", args)
+
+
 def show_run(event: TimelineEvent) -> Work:
     """Draw a run's message anew."""
     run_id = event.data["run"]
@@ -131,6 +141,14 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "severity.changed": (refresh, notify, press),
     "status.changed": (refresh, notify, press),
     "note.added": (notify,),
+    "task.added": (refresh, notify),
+    "task.done": (refresh, notify),
+    "task.dropped": (refresh, notify),
+    "task.reopened": (refresh, notify),
+    "followup.added": (refresh, notify),
+    "followup.done": (refresh, notify),
+    "followup.dropped": (refresh, notify),
+    "followup.reopened": (refresh, notify),
     "page.sent": (refresh, notify),
     "page.failed": (refresh, notify),
     "page.nobody": (refresh, notify),
@@ -160,7 +178,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_answered": (show_run,),
     "run.resumed": (run, show_run),
     "run.phase_changed": (show_run,),
-    "run.glass_broken": (notify,),
+    "run.glass_broken": (notify, alarm),
     "run.file_made": (share_file,),
     "run.file_refused": (notify,),
     "run.cancelled": (show_run,),
@@ -169,7 +187,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_failed": (show_run,),
     "run.step_skipped": (show_run,),
     "run.step_unknown": (show_run,),
-    "run.ended": (show_run, aftermath),
+    "run.ended": (show_run, aftermath, alarm),
     "run.raised": (notify,),
     "run.unjudged": (notify,),
     "runbook.withheld": (notify,),
@@ -185,7 +203,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
 
 def react(event: TimelineEvent) -> Sequence[Work]:
     """The work that follows from *event*."""
-    return [follow(event) for follow in REACTIONS.get(event.kind, ())]
+    works = (follow(event) for follow in REACTIONS.get(event.kind, ()))
+    return [work for work in works if work is not None]
 
 
 def leaving_out(*workflows: str) -> Callable[[TimelineEvent], Sequence[Work]]:

@@ -133,6 +133,26 @@ def test_check_says_what_runbooks_name_and_nobody_has(tocsin, tmp_path):
     assert "targets.yaml: secret 'KEY': the environment variable NOT_SET is not set" in err
 
 
+def test_check_and_lint_say_which_names_of_the_environment_a_runbook_may_not_use(tocsin, tmp_path, monkeypatch):
+    monkeypatch.setenv("LB_TOKEN", "a-secret-of-the-environment")
+    tocsin("migrate")
+    (tmp_path / "config" / "runbooks").mkdir(parents=True)
+    put(tmp_path / "config" / "tocsin.yaml", "version: 1\nrunbook_environment: [REGION]\n")
+    put(
+        tmp_path / "config" / "runbooks" / "look.yaml",
+        "version: 1\nid: look\nname: Look\nowner: me\nenv: [REGION]\nsecrets: [LB_TOKEN]\nsteps:\n  - note: x\n",
+    )
+    checked = tocsin("check")
+    linted = tocsin("runbooks", "lint", str(tmp_path / "config" / "runbooks"))
+    put(tmp_path / "config" / "tocsin.yaml", "version: 1\nrunbook_environment: [REGION]\nrunbook_secrets: [LB_*]\n")
+    fine = tocsin("runbooks", "lint", str(tmp_path / "config" / "runbooks" / "look.yaml"))
+
+    told = "look.yaml:6: LB_TOKEN is nothing that runbooks may use here: say in targets.yaml, under secrets"
+    assert (checked[0], linted[0], fine[0]) == (1, 1, 0)
+    assert told in checked[2]
+    assert told in linted[1]
+
+
 def test_check_names_the_mistakes_of_all_files_at_once(tocsin, tmp_path):
     (tmp_path / "config").mkdir()
     put(tmp_path / "config" / "tocsin.yaml", "version: 1\npager: nonsuch\n")

@@ -138,6 +138,8 @@ class General(Strict):
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
+    runbook_environment: tuple[str, ...] = ()
+    runbook_secrets: tuple[str, ...] = ()
     auto_runbooks: StrictBool = False
     auto_failures: Annotated[StrictInt, Field(ge=1, le=100)] = 3
     schedules: StrictBool = False
@@ -159,6 +161,14 @@ class General(Strict):
                 ipaddress.ip_network(network)
             except ValueError:
                 raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
+        return found
+
+    @field_validator("runbook_environment", "runbook_secrets")
+    @classmethod
+    def _variables(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for name in found:
+            if not re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]{0,63}", name):
+                raise ValueError(f"{name!r} is not the name of a variable; write for example CHECKOUT_*")
         return found
 
 

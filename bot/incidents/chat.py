@@ -46,6 +46,7 @@ class Card:
     failed: Sequence[Part] = ()
     pages: Sequence[Page] = ()
     offers: Sequence[Offer] = ()
+    todo: int = 0
 
     @property
     def commander(self) -> str | None:
@@ -86,6 +87,15 @@ class Closing:
 
     incident: Incident
     note: str
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A task or follow-up that somebody took on; *tracker* is where it can be exported to."""
+
+    text: str
+    task: str
+    tracker: str | None = None
 
 
 @dataclass(frozen=True)

@@ -300,7 +300,8 @@ class Move:
     def _due(self) -> None:
         length = self.rules.acknowledge.get(self.incident.severity)
         self.page.due_at = None
-        if length is not None and self.incident.is_open and self.page.level < paging.TOLD:
+        over = paging.over(self.page, self.incident)
+        if length is not None and not over and self.page.level < paging.TOLD:
             self.page.due_at = self.now + length
 
     async def _record(self, kind: str, text: str, *, pages: Sequence[int] | None = None) -> None:

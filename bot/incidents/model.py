@@ -202,6 +202,7 @@ class Page(SQLModel, table=True):
     outcome: str
     detail: str
     at: datetime
+    asked_at: datetime | None = None
     service: str | None = None
     why: str = ""
     dedup_key: str = ""
@@ -237,6 +238,47 @@ class PagerWord(SQLModel, table=True):
     outcome: str = "waiting"
     detail: str = ""
     incident_id: str | None = Field(default=None, max_length=32)
+
+
+class TaskKind(StrEnum):
+    """A task is done while the incident lasts, a follow-up after it."""
+
+    TASK = "task"
+    FOLLOWUP = "followup"
+
+
+class TaskState(StrEnum):
+    """Where it stands."""
+
+    OPEN = "open"
+    DONE = "done"
+    DROPPED = "dropped"
+
+
+class Task(SQLModel, table=True):
+    """Something to do for an incident; `due` is a day (ISO 8601), `type` what a follow-up is good for."""
+
+    __tablename__ = "task"
+    __table_args__ = (sa.UniqueConstraint("incident_id", "number", name="one_task_per_number"),)
+
+    id: str = Field(primary_key=True, max_length=32)
+    incident_id: str = Field(foreign_key="incident.id", max_length=32)
+    number: int
+    kind: str
+    text: str
+    owner: str | None = None
+    due: str | None = None
+    type: str | None = None
+    state: str = TaskState.OPEN
+    created_by: str
+    created_at: datetime
+    ended_by: str | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it: T3; tasks and follow-ups of an incident share their numbers."""
+        return f"T{self.number}"
 
 
 class Request(SQLModel, table=True):

@@ -14,7 +14,7 @@ from sqlmodel import col
 from bot.alerts.model import AlertRow, AlertState
 from bot.alerts.source import link
 from bot.engine import LINES, Engine, Work
-from bot.incidents import lifecycle, parts, roles, timeline
+from bot.incidents import lifecycle, parts, roles, tasks, timeline
 from bot.incidents.chat import (
     Announcement,
     Card,
@@ -373,6 +373,7 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
         failed=list(await session.scalars(failed.order_by(col(Part.name)))),
         pages=list(await session.scalars(pages)),
         offers=offers(incident, alerts),
+        todo=await tasks.open_count(session, incident_id),
     )
 
 

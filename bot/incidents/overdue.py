@@ -70,7 +70,7 @@ class Overdue:
             if page is None or not _still(page, due):
                 return
             incident = await lifecycle.find(session, page.incident_id)
-        seen = await self._look(incident, page) if page.outcome == SENT and incident.is_open else None
+        seen = await self._look(incident, page) if page.outcome == SENT and not paging.over(page, incident) else None
         async with self.engine.transaction() as tx:
             page = await paging.locked(tx.session, page)
             incident = await lifecycle.find(tx.session, page.incident_id)
@@ -81,7 +81,7 @@ class Overdue:
             await tx.session.flush()
             if page.outcome == SENDING:
                 await self._unsent(tx, incident, page, now)
-            elif incident.is_open and page.outcome == SENT:
+            elif page.outcome == SENT and not paging.over(page, incident):
                 if seen is not None and seen.status in ("acknowledged", "resolved"):
                     await self._answered(tx, incident, page, seen, now)
                 elif paging.waits(page):

@@ -93,8 +93,8 @@ async def wake(
     if again and (other is None or await _known(tx.session, incident_id, name)):
         name = dedup_key(incident_id, other, number)
     page = Page(
-        id=row, incident_id=incident_id, number=number, pager=pager, outcome=SENDING, detail="", at=now, service=other,
-        why=clip(clean(why), WHY), dedup_key=name, level=level,
+        id=row, incident_id=incident_id, number=number, pager=pager, outcome=SENDING, detail="", at=now, asked_at=now,
+        service=other, why=clip(clean(why), WHY), dedup_key=name, level=level,
     )  # fmt: skip
     tx.session.add(page)
     await tx.session.flush()
@@ -161,6 +161,12 @@ async def waiting(session: AsyncSession, incident_id: str) -> list[Page]:
 def waits(page: Page) -> bool:
     """Whether somebody could acknowledge *page*."""
     return page.outcome in (SENDING, SENT) and page.acknowledged_at is None and page.resolved_at is None
+
+
+def over(page: Page, incident: Incident) -> bool:
+    """Whether what *page* was about is over: the incident has ended since. What was asked for later is not."""
+    ended = incident.resolved_at
+    return not incident.is_open and ended is not None and (page.asked_at or page.at) <= ended
 
 
 async def current(session: AsyncSession, incident_id: str) -> Page | None:
@@ -232,7 +238,7 @@ class Paging:
             raised = await self._raised(session, incident) if number == 1 else None
         seen: Seen | None = None
         key = page.dedup_key
-        if not incident.is_open:
+        if over(page, incident) or (number == 1 and not incident.is_open):
             outcome, detail = NOBODY, f"{incident.reference} was over before anybody could be woken"
         elif raised is not None:
             seen = Seen("triggered", raised.labels.get("pagerduty_incident"), raised.url)
@@ -345,7 +351,7 @@ class Paging:
                 row, name = derived_id("page", incident_id, number), dedup_key(incident_id)
                 page = Page(
                     id=row, incident_id=incident.id, number=number, pager=self.name, outcome=SENDING, detail="",
-                    at=now, dedup_key=name,
+                    at=now, asked_at=now, dedup_key=name,
                 )  # fmt: skip
             if page is not None:
                 page.pager = page.pager or self.name
@@ -376,7 +382,7 @@ class Paging:
         look_of(page, seen)
         if outcome == SENT:
             page.due_at = self.due(incident, page, now)
-            if not incident.is_open or page.acknowledged_at is not None:
+            if over(page, incident) or page.acknowledged_at is not None:
                 tx.enqueue(synced(incident.id, f"late:{page.number}"))
         tx.session.add(page)
         await tx.session.flush()
@@ -513,7 +519,7 @@ def _wanted(page: Page, incident: Incident) -> str | None:
     """What the pager should be told of *page*; None if nothing."""
     if page.outcome != SENT or page.resolved_at is not None or page.heard.get("state") in ("resolved", "reopened"):
         return None
-    if not incident.is_open:
+    if over(page, incident):
         return "resolved"
     if page.acknowledged_at is not None and page.heard.get("state") != "acknowledged":
         return "acknowledged"

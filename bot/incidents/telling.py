@@ -5,7 +5,7 @@ from datetime import datetime
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts
-from bot.incidents.chat import Chat, Cleared, Closing, Message, Notice
+from bot.incidents.chat import Chat, Cleared, Closing, Message, Notice, Todo
 from bot.incidents.model import Incident, TimelineEvent
 from bot.incidents.parts import Parts
 from bot.incidents.timeline import React
@@ -17,6 +17,7 @@ KEPT = (
     *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
+    *("task.added", "followup.added"),
 )
 
 
@@ -91,13 +92,19 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
                 return Notice(event.text)
             return Notice(f"<@{event.actor}>: {event.text}", ":memo:") if event.actor != "bot" else None
         case "severity.changed":
-            return Notice(f"{event.text} (<@{event.actor}>)", ":rotating_light:")
+            return Notice(f"{event.text}{_by(event)}", ":rotating_light:")
         case "status.changed":
-            return Notice(f"{event.text} (<@{event.actor}>)", ":arrow_right:")
+            return Notice(f"{event.text}{_by(event)}", ":arrow_right:")
         case "role.assigned":
             return Notice(event.text, ":crown:")
         case "incident.reopened":
-            return Notice(f"{event.text} (<@{event.actor}>)", ":leftwards_arrow_with_hook:")
+            return Notice(f"{event.text}{_by(event)}", ":leftwards_arrow_with_hook:")
+        case "task.added" | "followup.added":
+            return Todo(event.text, event.data["task"], event.data.get("tracker"))
+        case "task.done" | "followup.done":
+            return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
+        case "task.dropped" | "followup.dropped" | "task.reopened" | "followup.reopened":
+            return Notice(f"{event.text}{_by(event)}", ":ballot_box_with_check:")
         case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
             return Notice(event.text, ":warning:")
         case "page.unanswered" | "page.unacknowledged":
@@ -130,3 +137,8 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
         case "automation.resumed":
             return Notice(event.text, ":arrow_forward:")
     return None
+
+
+def _by(event: TimelineEvent) -> str:
+    """Who did it, if it was a person."""
+    return f" (<@{event.actor}>)" if event.actor and event.actor != "bot" else ""

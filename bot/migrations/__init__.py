@@ -34,7 +34,7 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
-    | {"request", "role", "run", "run_file", "run_step", "schedule", "timeline", "vote"}
+    | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"
 

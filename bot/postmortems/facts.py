@@ -163,6 +163,32 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Todo:
+    """A task or follow-up as it stood at the end: `state` is open, done or dropped, `ticket` its place in a tracker."""
+
+    label: str
+    kind: str
+    text: str
+    owner: str
+    due: str
+    type: str
+    state: str
+    number: int
+    ticket: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The incident's ticket in a tracker."""
+
+    reference: str
+    tracker: str
+    url: str
+    number: int
+
+
+@dataclass(frozen=True)
 class Gap:
     """A stretch of the active incident without any event; the numbers are the events around it."""
 
@@ -225,6 +251,8 @@ class Facts:
     rows: tuple[Row, ...]
     events: int
     last_event_at: datetime | None
+    todos: tuple[Todo, ...] = ()
+    tickets: tuple[Ticket, ...] = ()
 
     def moment(self, name: str) -> Moment:
         """The moment called *name*."""
@@ -233,6 +261,10 @@ class Facts:
     def noted(self, kind: str) -> tuple[Note, ...]:
         """The notes of one kind."""
         return tuple(note for note in self.notes if note.kind == kind)
+
+    def to_do(self, kind: str) -> tuple[Todo, ...]:
+        """The tasks, or the follow-ups."""
+        return tuple(todo for todo in self.todos if todo.kind == kind)
 
     def as_json(self) -> dict[str, Any]:
         """These facts as JSON can hold them."""
@@ -315,6 +347,8 @@ def gather(incident: Incident, events: Sequence[TimelineEvent], roles: Sequence[
         rows=_rows(said, who, moments),
         events=len(said),
         last_event_at=said[-1].at if said else None,
+        todos=_todos(said, who),
+        tickets=_tickets(said, who),
     )
 
 
@@ -361,7 +395,7 @@ def _people(incident: Incident, said: Sequence[_Said], roles: Sequence[Role]) ->
     seen: list[str] = []
     held: list[tuple[str, str]] = []
     for item in said:
-        named = [item.first.actor, item.event.actor, item.data.get("person"), item.data.get("previous")]
+        named = [item.first.actor, item.event.actor, *(item.data.get(key) for key in ("person", "previous", "owner"))]
         seen += [person for person in named if isinstance(person, str) and person]
         seen += mentions(item.event.text)
         if item.kind == "role.assigned" and isinstance(item.data.get("person"), str):
@@ -758,6 +792,45 @@ def _notes(said: Sequence[_Said], who: People) -> tuple[Note, ...]:
         )
         for item in said
         if item.kind == "note.added"
+    )
+
+
+def _todos(said: Sequence[_Said], who: People) -> tuple[Todo, ...]:
+    found: dict[str, Todo] = {}
+    for item in said:
+        data, (noun, _, what) = item.data, item.kind.partition(".")
+        key = str(data.get("task"))
+        if noun in ("task", "followup") and what == "added":
+            owner = data.get("owner")
+            found[key] = Todo(
+                label=f"T{int(_number(data.get('number')) or 0)}",
+                kind=noun,
+                text=_line(who, data.get("text"), LINE),
+                owner=who.label(owner) if isinstance(owner, str) else "",
+                due=_line(who, data.get("due"), 20),
+                type=_line(who, data.get("type"), 20),
+                state="open",
+                number=item.number,
+            )
+        elif noun in ("task", "followup") and key in found:
+            found[key] = replace(found[key], state="open" if what == "reopened" else what)
+        elif item.kind in ("ticket.opened", "ticket.linked") and key in found:
+            found[key] = replace(
+                found[key], ticket=_line(who, data.get("reference"), 100), url=_line(who, data.get("url"), LINE)
+            )
+    return tuple(found.values())
+
+
+def _tickets(said: Sequence[_Said], who: People) -> tuple[Ticket, ...]:
+    return tuple(
+        Ticket(
+            _line(who, item.data.get("reference"), 100),
+            _line(who, item.data.get("tracker"), 100),
+            _line(who, item.data.get("url"), LINE),
+            item.number,
+        )
+        for item in said
+        if item.kind in ("ticket.opened", "ticket.linked") and item.data.get("purpose") != "followup"
     )
 
 

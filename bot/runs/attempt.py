@@ -72,9 +72,10 @@ class Attempts:
         room: Room | None,
         say: Callable[[str], None],
         pages: Pages | None = None,
+        again: bool = False,
     ) -> Outcome:
         """One attempt; whatever a plugin does comes out as an outcome with a word."""
-        known = replace(self.context(going, scope, step, row), room=room, pager=pages)
+        known = replace(self.context(going, scope, step, row), room=room, pager=pages, again=again)
         context = self._whole(known, going, scope, step, ports, say)
         try:
             return await self.outcome(going, scope, step, row.effect, context)
@@ -106,6 +107,14 @@ class Attempts:
             return effect(module, self.filled(step, self.context(going, scope, step)))
         except PermanentError:
             return effect(module)  # the attempt will say what is wrong
+
+    def looks_first(self, going: Going, scope: Scope, step: Step) -> bool:
+        """Whether an attempt that was interrupted may be made again: it looks whether it was done before."""
+        told = getattr(self.steps[step.type], "looks_first", None)
+        try:
+            return told is not None and bool(told(self.filled(step, self.context(going, scope, step))))
+        except PermanentError:
+            return False
 
     def filled(self, step: Step, context: StepContext) -> BaseModel:
         """What the step is given: its parameters with their values filled in, and checked."""

@@ -53,6 +53,11 @@ class IncidentPages:
             await self._settled(incident, page, kind, key)
         return result
 
+    async def wake(self, why: str, *, key: str, service: str | None) -> None:
+        """A page of its own, once for each *key*, that says *why*; who was woken for the incident is woken again."""
+        async with self.engine.transaction() as tx:
+            await paging.wake(tx, self.react, self.incident_id, why, key=key, now=self.clock(), service=service)
+
     async def _done(self, action: Action) -> ActResult:
         if isinstance(self.pager, Acts):
             return await self.pager.act(action)

@@ -27,6 +27,7 @@ from bot.runs import run as runs
 from bot.runs.attempt import NEEDS, Attempts, line, no, previews, storable
 from bot.runs.expressions import ExpressionError, Unknown, evaluate, fill, names
 from bot.runs.going import Going, Scope
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.journal import Outcome
 from bot.runs.memory import Memory, remembered
@@ -158,6 +159,7 @@ async def _play(scene: Scene, steps: Shelf, given: Mapping[str, Any]) -> "_Playe
         watch_seconds=24 * 3600,
         record=memory,
         attempts=acting,
+        grants=Grants(("*",), ("*",)),  # what a name would stand for is made up
     )
     await interpreter.run(memory.run.id, memory.run.round)
     while (approval := memory.open_question()) is not None:

@@ -480,6 +480,16 @@ def load_path(path: Path, steps: Shelf) -> tuple[list[Runbook], list[Problem]]:
         return [], error.problems
 
 
+def written(path: Path, steps: Shelf) -> list[Written]:
+    """The good runbooks of a folder, or the one of a file, with their lines."""
+    if path.is_dir():
+        return list(read_folder(path, steps)[0].values())
+    try:
+        return [read_file(path, steps)]
+    except LintError:
+        return []
+
+
 def lint(path: Path, steps: Shelf) -> list[Problem]:
     """All that is wrong with a file, or with the files of a folder. A file may call those that lie beside it."""
     if path.is_dir():
@@ -495,6 +505,25 @@ def beside(file: Path, runbook: Runbook, steps: Shelf) -> dict[str, Runbook]:
     """The good runbooks of the folder in which *file* lies, *runbook* among them."""
     there = {one.id: one for one in load_folder(file.parent, steps)[0]} if calls(runbook) else {}
     return {**there, runbook.id: runbook}
+
+
+def variables(runbook: Runbook) -> list[tuple[Path_, str]]:
+    """The variables of the environment that a runbook names, and where."""
+    return [(("env", i), name) for i, name in enumerate(runbook.env)]
+
+
+def secrets(runbook: Runbook) -> list[tuple[Path_, str]]:
+    """The secrets that a runbook names, and where; those that may be chosen in its form are among them."""
+    named: list[tuple[Path_, str]] = [(("secrets", i), name) for i, name in enumerate(runbook.secrets)]
+    for key, param in runbook.params.items():
+        if param.type == "secret":
+            named += [(("params", key, "choices", i), name) for i, name in enumerate(param.choices or ())]
+    return named
+
+
+def denied(name: str) -> bool:
+    """Whether *name* is that of one of the bot's own keys, which nothing can grant."""
+    return any(fnmatchcase(name.upper(), pattern) for pattern in DENIED)
 
 
 def steps_by_id(runbook: Runbook) -> dict[str, Step]:
@@ -670,10 +699,9 @@ class _Reading:
             self.problem(("risk",), "a runbook of high risk says who may run it: access: {run: ['@responders']}")
         for name, param in runbook.params.items():
             self._check_param(param, ("params", name), runbook)
-        for field, listed in (("secrets", runbook.secrets), ("env", runbook.env)):
-            for i, variable in enumerate(listed):
-                if any(fnmatchcase(variable.upper(), denied) for denied in DENIED):
-                    self.problem((field, i), f"{variable} belongs to the bot; no runbook may name it")
+        for path, variable in (*secrets(runbook), *variables(runbook)):
+            if denied(variable):
+                self.problem(path, f"{variable} belongs to the bot; no runbook may name it")
         basis = _Scope({})
         alone = runbook.model_copy(update={"vars": {}})
         for name, value in runbook.vars.items():

@@ -17,7 +17,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Todo, Unfurnished
 from bot.kit.errors import PermanentError
 from bot.runs.approval import Asked
 from bot.runs.run import Shown
@@ -28,6 +28,7 @@ from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
 from bot.slack.views import run as run_views
+from bot.slack.views import task as task_views
 from bot.slack.views.blocks import Block
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ VIEWS: dict[type, Any] = {
     Announcement: incident_views.announcement,
     Notice: incident_views.notice,
     Remark: incident_views.remark,
+    Todo: task_views.todo,
     Cleared: incident_views.cleared,
     Closing: incident_views.closing,
     Shown: run_views.run,

@@ -22,6 +22,7 @@ REJECT = "approval.reject"
 # The same where the answer needs more than a press: they open a form.
 APPROVE_WITH = "approval.approve_with"
 REJECT_WITH = "approval.reject_with"
+TASK_DONE = "task.done"
 POSTMORTEM = "postmortem.draft"
 OPEN_LINK = "link.open"
 

@@ -67,6 +67,11 @@ async def run(context: StepContext, params: Params) -> StepResult:
     )
 
 
+def looks_first(params: Params) -> bool:
+    """All but a change event has a key or a mark that is looked for."""
+    return params.action != "change_event"
+
+
 def preview(params: Params) -> str:
     """What would be asked of the pager."""
     told = f"would {WORDS[params.action]} {params.service or 'the service of the incident'}"
@@ -90,7 +95,7 @@ async def _tried(context: StepContext, pager: Pages, params: Params) -> ActResul
             )
         except TemporaryError as error:
             wait = min(max(error.after, SHORTEST_WAIT), LONGEST_WAIT)
-            if params.action == "change_event" or loop.time() + wait >= until:
+            if not looks_first(params) or loop.time() + wait >= until:
                 raise  # a change event cannot be looked up: sent again it would be there twice
             context.say(context.redact.text(f"{error}; trying again in {wait:.0f} s"))
         await asyncio.sleep(wait)

@@ -75,7 +75,7 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path):
     (tmp_path / "routes.yml").write_text("version: 1\n")
     write(
         tmp_path,
-        tocsin="version: 1\nanouncement_channel: x\nprivate_networks: [here]\n",
+        tocsin="version: 1\nanouncement_channel: x\nprivate_networks: [here]\nrunbook_secrets: [A B]\n",
         catalog="version: 3\n",
         connections="version: 1\nconnections:\n  a: {source: generic, token: {env: T}}\n"
         "  b: {token: {env: T}, sauce: x}\n",
@@ -86,6 +86,7 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path):
     assert "routes.yml:1: this file is not read; call it routes.yaml" in found
     assert "tocsin.yaml:2: unknown key 'anouncement_channel'; did you mean 'announcement_channel'?" in found
     assert "tocsin.yaml:3: private_networks: 'here' is not a network; write for example 10.0.0.0/8" in found
+    assert "tocsin.yaml:4: runbook_secrets: 'A B' is not the name of a variable; write for example CHECKOUT_*" in found
     assert "catalog.yaml:1: version: must be 1, the only version there is" in found
     assert "connections.yaml:4: 'source' is missing" in found
     assert "connections.yaml:4: unknown key 'sauce'; did you mean 'source'?" in found

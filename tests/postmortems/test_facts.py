@@ -359,3 +359,31 @@ def test_data_of_a_wrong_shape_do_no_harm():
 
     assert facts.events == 6
     assert facts.moment("detected").at == START
+
+
+def test_tasks_and_follow_ups_are_told_as_they_stood_at_the_end():
+    story = Story()
+    story.open()
+    story.say(5, "task.added", "Task T1", task="a", number=1, text="Call", owner=None, due=None, type=None)
+    story.say(6, "followup.added", "F", task="b", number=2, text="Alert", owner="U7", due="2026-12-24", type="detect")
+    story.say(7, "task.done", "Task T1 is done", task="a", number=1)
+    story.say(
+        8, "ticket.opened", "Ticket", task="b", purpose="followup", reference="OPS-7", url="https://example.com/7"
+    )
+    story.say(
+        9, "ticket.opened", "Ticket", purpose="incident", reference="OPS-1", tracker="ops", url="https://x.example"
+    )
+    story.say(10, "followup.dropped", "dropped", task="nobody knows it", number=9)
+
+    facts = told(story)
+
+    (task,), (followup,) = facts.to_do("task"), facts.to_do("followup")
+    assert (task.label, task.text, task.state, task.owner) == ("T1", "Call", "done", "")
+    assert (followup.owner, followup.due, followup.type, followup.state) == (
+        "responder A",
+        "2026-12-24",
+        "detect",
+        "open",
+    )
+    assert (followup.ticket, followup.url) == ("OPS-7", "https://example.com/7")
+    assert [(ticket.reference, ticket.tracker) for ticket in facts.tickets] == [("OPS-1", "ops")]

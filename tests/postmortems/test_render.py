@@ -160,6 +160,12 @@ def test_no_text_breaks_the_document(titles, title, note, row, alert, value):
         story.say(20, "note.added", note, actor="U0HELPER1", kind=kind)
     story.say(21, "alert.attached", row, title=alert, labels={value: row}, url=value, connection=alert)
     story.say(21, "alert.attached", row, title=alert, labels={}, url=f"https://example.org/{value}", connection="")
+    story.say(21, "task.added", row, task="t", number=1, text=note, owner="U0HELPER1", due=value, type=alert)
+    story.say(21, "followup.added", row, task="f", number=2, text=note, owner=value, due=row, type=alert)
+    story.say(22, "ticket.opened", row, task="f", purpose="followup", reference=title, url=value)
+    story.say(
+        22, "ticket.opened", row, purpose="incident", reference=title, tracker=note, url=f"https://e.example/{row}"
+    )
     story.say(22, "page.failed", row, pager=value, detail=note, number=2)
     story.say(23, "run.started", row, run="r5", name=title, runbook=value, params={row: note}, number=5)
     story.say(24, "run.step_failed", row, run="r5", name=alert, type=value, summary=note)

@@ -115,6 +115,14 @@ async def test_in_an_incident_channel_every_word_is_about_that_incident(shared_s
     await tell("/inc join", "already", bob)
     await tell("/inc runbook", "Runbooks for")
     await tell("/inc runbook nonsense", "nonsense")
+    await tell("/inc task", "There is nothing to do")
+    await tell("/inc task Ask the provider @bob", "T1 is on the list")
+    await tell("/inc followup prevent: Alert sooner due 2099-12-24", "T2 is on the list")
+    await tell("/inc task detect: nothing", "A type belongs to a follow-up")
+    await tell("/inc followup later due 2099-13-24", "is no day")
+    await tell("/inc task done 9", "has no T9")
+    await tell("/inc task done 1", "T1 is done")
+    await tell("/inc tasks", "1 to do of 2")
     await tell("/inc keep", "is not something this bot knows")
     await tell("/inc reopen", "is open already")
     await tell("/inc resolve Rolled back", f"{ref} is resolved")
@@ -126,6 +134,9 @@ async def test_in_an_incident_channel_every_word_is_about_that_incident(shared_s
     await tell("/inc reopen it is back", f"{ref} is open again")
     await stage.quiet()
 
+    todo = await sandbox.expect_message(channel.id, "Follow-up T2: Alert sooner")
+    await alice.click(todo, "Done")
+    assert (await alice.expect("T2 is done: Alert sooner", channel)).rendered
     note = await sandbox.expect_message(channel.id, "second line")
     assert "first line\nsecond line" in note.text
     assert bob.mention in (await sandbox.expect_message(channel.id, "It was")).text

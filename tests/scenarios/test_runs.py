@@ -73,6 +73,8 @@ SECRET = "lb-token-0123456789"
 def config_folder(config_folder: Path, tmp_path: Path) -> Path:
     folder = config_folder / "runbooks"
     folder.mkdir()
+    with (config_folder / "tocsin.yaml").open("a") as file:
+        file.write("runbook_secrets: [LB_TOKEN]\n")
     books = {"talk": TALK, "change": CHANGE.replace("FILE", str(tmp_path / "changed")), "pause": PAUSE}
     for name, text in books.items():
         (folder / f"{name}.yaml").write_text(text)

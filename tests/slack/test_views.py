@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bot.alerts.model import AlertRow
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Remark, Unfurnished
+from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Remark, Todo, Unfurnished
 from bot.incidents.model import Incident, Page, Part, Role, Sev, Status, TimelineEvent
 from bot.kit.text import inert
 from bot.runs import live as lives
@@ -83,6 +83,7 @@ def cards(draw_):
         alerts=draw_(st.lists(alerts(), max_size=8)),
         firing=draw_(st.integers(0, 500)),
         total=draw_(st.integers(0, 1000)),
+        todo=draw_(st.integers(0, 99)),
         failed=[Part(incident_id="i", name="pin", state="failed", error=draw_(long), changed_at=NOW)
                 for _ in range(draw_(st.integers(0, 9)))],
         pages=[Page(id="p", incident_id="i", number=1, pager=draw_(wild), outcome="nobody", detail="x", at=NOW)
@@ -119,7 +120,7 @@ def test_every_message_about_an_incident_is_valid_and_mentions_nobody(card, note
         Unfurnished(card),
     ]
     remarks = [Remark(f"<@U1> *says*: {inert(note)}"), Remark("\n".join([inert(note)[:2900]] * 4)[:12_000])]
-    for noun in [*nouns, *remarks, Notice(f"<@U1>: {note}")]:
+    for noun in [*nouns, *remarks, Notice(f"<@U1>: {note}"), Todo(f"Task T1: {note} for <@U1>", "t")]:
         sound(*draw(noun))
     sound(*views.listing([card.incident] * 40, open_only=True))
     sound(*views.listing([], open_only=False))

@@ -55,6 +55,8 @@ def card(noun: Card) -> Drawn:
         blocks.append(section(_alerts(noun)))
     blocks += _troubles(noun)
     blocks += _buttons(noun)
+    if noun.todo:
+        blocks.append(context(f":ballot_box_with_check: {noun.todo} to do: `/inc task list` shows it"))
     blocks.append(context("`/inc help` shows what else can be done here."))
     return _headline(incident), blocks
 

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -13,7 +13,7 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 AT = sa.DateTime(timezone=True)
 ID = sa.String(length=32)
 NEW = (
-    *("service", "why", "dedup_key", "external_id", "url", "assigned", "level", "due_at"),
+    *("service", "why", "dedup_key", "external_id", "url", "assigned", "level", "due_at", "asked_at"),
     *("acknowledged_at", "acknowledged_by", "resolved_at", "heard"),
 )
 
@@ -24,7 +24,7 @@ def upgrade() -> None:
             table.add_column(sa.Column(name, sa.String(), nullable=True))
         for name in ("why", "dedup_key"):
             table.add_column(sa.Column(name, sa.String(), nullable=False, server_default=""))
-        for name in ("due_at", "acknowledged_at", "resolved_at"):
+        for name in ("asked_at", "due_at", "acknowledged_at", "resolved_at"):
             table.add_column(sa.Column(name, AT, nullable=True))
         table.add_column(sa.Column("level", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("heard", JSON, nullable=False, server_default="{}"))

@@ -1,0 +1,54 @@
+"""What `/inc task` and `/inc followup` have in common: add, list, done, drop, reopen."""
+
+import re
+
+from bot.incidents import tasks
+from bot.incidents.model import Task, TaskKind
+from bot.kit.errors import UserError
+from bot.slack.context import Context, Reply, words
+from bot.slack.views import task as views
+
+_NUMBER = re.compile(r"[Tt#]?(\d{1,6})")
+_VERBS = ("done", "drop", "dropped", "reopen")
+
+
+async def run(context: Context, text: str, kind: TaskKind) -> Reply:
+    """Do what *text* says; what is no word of ours is a new task."""
+    incident, rest = await context.scope(text)
+    verb, more = words(rest)
+    number, note = words(more)
+    if verb.lower() in ("", "list", "open", "all") and not more:
+        found = await tasks.listed(context.tx.session, incident.id, kind if verb else None)
+        return Reply(*views.listing(incident, found, context.word))
+    if verb.lower() in _VERBS and (named := _NUMBER.fullmatch(number)):
+        task = await tasks.numbered(context.tx.session, incident, int(named[1]))
+        return await change(context, task, verb.lower(), note)
+    wish = tasks.read(rest, context.now.date())
+    if wish.type is not None and kind == TaskKind.TASK:
+        raise UserError(f"A type belongs to a follow-up: `{context.word} followup {wish.type}: {wish.text}`")
+    task = await tasks.add(
+        context.tx,
+        context.react,
+        incident,
+        kind,
+        wish,
+        by=context.person.id,
+        now=context.now,
+        task_id=context.derived("task"),
+    )
+    return Reply(
+        f"{task.label} is on the list of {incident.reference}. `{context.word} {kind} done {task.number}` ends it."
+    )
+
+
+async def change(context: Context, task: Task, verb: str, note: str = "") -> Reply:
+    """Bring *task* to its end, or back."""
+    by, now = context.person.id, context.now
+    match verb:
+        case "done":
+            await tasks.finish(context.tx, context.react, task, by=by, now=now, note=note)
+        case "reopen":
+            await tasks.reopen(context.tx, context.react, task, by=by, now=now)
+        case _:
+            await tasks.drop(context.tx, context.react, task, by=by, now=now, note=note)
+    return Reply(f"{task.label} is {task.state}: {task.text}")
