@@ -30,7 +30,6 @@ STEPS = ("again", "escalate", "tell")
 SAYS = {
     "again": "paging again",
     "escalate": "going one level up in the escalation policy",
-    "tell": "nobody is left to go to by itself",
 }
 MOST = 100
 # A page takes a second or two; one that waits for longer than this is worth a word.
@@ -101,13 +100,14 @@ class Overdue:
     async def _unsent(self, tx: Tx, incident: Incident, page: Page, now: datetime) -> None:
         waited = duration_text(now - page.at)
         why = f"{page.pager} cannot be reached"
-        told = await self.paging.fall_back(tx, page, why, "away", now=now)
+        told = self.paging.instead(page)
         text = f"The page could not be sent for {waited}: {why}; it is tried on and on, and {told}"
         data = {"pager": page.pager, "number": page.number, "seconds": int((now - page.at).total_seconds())}
         await timeline.touch(tx.session, incident.id)
         await timeline.record(
             tx, self.react, incident.id, "page.delayed", text, now=now, actor=BOT, data=data, once=str(page.number)
         )
+        await self.paging.fall_back(tx, page, why, "away", now=now)
 
     async def _answered(self, tx: Tx, incident: Incident, page: Page, seen: Seen, now: datetime) -> None:
         """It was answered, and we had not heard of it."""
@@ -124,17 +124,8 @@ class Overdue:
         page.due_at = now + length if length is not None and page.level < TOLD else None
         tx.session.add(page)
         await tx.session.flush()
-        told = SAYS[step]
-        if step == "again":
-            why = "nobody has acknowledged"
-            key = f"again:{page.number}"
-            await paging.wake(
-                tx, self.react, incident.id, why, key=key, now=now,
-                service=page.service, pager=page.pager, level=TOLD,
-            )  # fmt: skip
-        elif step == "tell":
-            told = await self.paging.fall_back(tx, page, "nobody has acknowledged", "unanswered", now=now)
         waited = duration_text(now - page.at)
+        told = self.paging.instead(page) if step == "tell" else SAYS[step]
         text = f"Nobody has acknowledged the page for {waited}; {told}"
         data = {"pager": page.pager, "number": page.number, "level": page.level, "next": step}
         await timeline.touch(tx.session, incident.id)
@@ -142,6 +133,15 @@ class Overdue:
             tx, self.react, incident.id, "page.unanswered", text,
             now=now, actor=BOT, data=data, once=f"{page.number}:{page.level}",
         )  # fmt: skip
+        why = "nobody has acknowledged"
+        if step == "again":
+            key = f"again:{page.number}"
+            await paging.wake(
+                tx, self.react, incident.id, why, key=key, now=now,
+                service=page.service, pager=page.pager, level=TOLD,
+            )  # fmt: skip
+        elif step == "tell":
+            await self.paging.fall_back(tx, page, why, "unanswered", now=now)
 
 
 async def trouble(session: AsyncSession, pager: str, now: datetime) -> str | None:

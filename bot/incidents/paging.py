@@ -313,19 +313,22 @@ class Paging:
         """The pagers that stand in for that of *page*."""
         return self.rules.fallback if page.pager == self.name else ()
 
-    async def fall_back(self, tx: Tx, page: Page, why: str, cause: str, *, now: datetime) -> str:
-        """Raise the alarm by other means; a word about it for people."""
+    def instead(self, page: Page) -> str:
+        """What is done where the pager of *page* does not help, for people."""
         names = self.fallen(page)
-        for name in names:
-            key = f"fallback:{page.number}:{cause}:{name}"
-            await wake(
-                tx, self.react, page.incident_id, why, key=key, now=now, service=page.service, pager=name, level=TOLD
-            )
         if names:
             return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} tried instead"
         if page.pager != self.name:
             return "call somebody by other means"
         return "call somebody by other means: tocsin.yaml names no fallback_pagers"
+
+    async def fall_back(self, tx: Tx, page: Page, why: str, cause: str, *, now: datetime) -> None:
+        """Raise the alarm by the pagers that stand in."""
+        for name in self.fallen(page):
+            key = f"fallback:{page.number}:{cause}:{name}"
+            await wake(
+                tx, self.react, page.incident_id, why, key=key, now=now, service=page.service, pager=name, level=TOLD
+            )
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -386,14 +389,14 @@ class Paging:
                 tx.enqueue(synced(incident.id, f"late:{page.number}"))
         tx.session.add(page)
         await tx.session.flush()
-        told = detail
-        if outcome == FAILED:
-            told = f"{detail}; {await self.fall_back(tx, page, 'the pager failed', 'failed', now=now)}"
+        told = f"{detail}; {self.instead(page)}" if outcome == FAILED else detail
         await timeline.touch(tx.session, incident.id)
         data = {"pager": page.pager, "number": page.number, "detail": detail}
         await timeline.record(
             tx, self.react, incident.id, f"page.{outcome}", told, now=now, actor=BOT, data=data, once=str(page.number)
         )
+        if outcome == FAILED:
+            await self.fall_back(tx, page, "the pager failed", "failed", now=now)
 
     def due(self, incident: Incident, page: Page, now: datetime) -> datetime | None:
         """Until when somebody should have acknowledged *page*; None if nobody looks after it."""
