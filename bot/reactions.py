@@ -198,6 +198,9 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "approval.given": (show_approval,),
     "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
+    "oncall.changed": (notify,),
+    "oncall.covered": (notify,),
+    "oncall.not_covered": (notify,),
 }
 
 

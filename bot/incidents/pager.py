@@ -48,8 +48,7 @@ OWNERS: Mapping[str, Literal["slack", "pager", "first"]] = {
 class PageRequest:
     """What the woken person needs to know. The same `dedup_key` never wakes anybody twice for one incident.
 
-    *why* is what this page says beside the title, if anything; *external_id* is the pager's own name for what it has
-    made of the page already.
+    *external_id* is the pager's own name for what it has made of the page already.
     """
 
     reference: str
@@ -58,7 +57,6 @@ class PageRequest:
     service: str | None
     dedup_key: str
     url: str | None = None
-    why: str = ""
     external_id: str | None = None
 
 

@@ -304,8 +304,8 @@ class Paging:
         made = request(incident, self.public_url, page.service)
         return replace(
             made,
+            title=f"{page.why}: {made.title}" if page.why and not incident.private else made.title,
             dedup_key=page.dedup_key or made.dedup_key,
-            why="" if incident.private else page.why,
             external_id=page.external_id,
         )
 

@@ -20,7 +20,7 @@ from bot.kit.db import unavailable
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.runs.auto import Policy
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Log, Offers, Reply
+from bot.slack.context import Context, Log, Offers, Reply, Site
 from bot.slack.inbox import SPEAKS, Inbox
 from bot.slack.people import People
 from bot.slack.views.blocks import mentions
@@ -44,6 +44,7 @@ class Desk:
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
     offers: Offers = lambda incident, alerts: ()
+    site: Site = field(default_factory=Site)
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -124,6 +125,7 @@ class Desk:
                 link=self.chat.link,
                 services=inbox.services,
                 recall=self.people.recall,
+                site=self.site,
             )
             reply = await self._run(context, request)
             await tx.session.execute(

@@ -20,10 +20,13 @@ class People:
         known = self._known.get(user)
         return known.name if known else user
 
-    def by_address(self, address: str) -> str | None:
-        """The id of whoever has this e-mail address, if anybody is known to."""
-        wanted = address.lower()
-        return next((one.id for one in self._known.values() if (one.email or "").lower() == wanted), None)
+    def id_of(self, who: str) -> str | None:
+        """The id of somebody who is known by *who*: that id, or an e-mail address."""
+        if who in self._known:
+            return who
+        mail = who.lower()
+        here = (one.id for one in self._known.values() if (one.email or "").lower() == mail and not one.gone)
+        return next(here, None)
 
     async def find(self, user: str) -> Person | None:
         """The same, asking Slack if need be."""

@@ -164,7 +164,9 @@ async def test_a_refusal_is_told_and_the_second_pager_is_raised_once(world):
     (failed,) = await world.events("page.failed")
     assert failed.text == "no such key; second is tried instead"
     (asked,) = world.second.asked
-    assert (asked.why, asked.dedup_key) == ("the pager failed", f"tocsin-{world.incident_id}#2")
+    assert (asked.title, asked.dedup_key) == (
+        "the pager failed: Checkout is down", f"tocsin-{world.incident_id}#2",
+    )  # fmt: skip
 
 
 async def test_without_a_second_pager_people_are_told_to_call_somebody(world):
@@ -346,7 +348,7 @@ async def test_a_reason_wakes_people_once_and_with_a_key_of_its_own(world):
     assert [page.dedup_key for page in await world.pages()] == [
         f"tocsin-{world.incident_id}", f"tocsin-{world.incident_id}#2",
     ]  # fmt: skip
-    assert world.pager.asked[1].why == "the rollback failed"
+    assert world.pager.asked[1].title == "the rollback failed: Checkout is down"
 
 
 async def test_what_was_asked_for_after_the_end_is_not_over_with_it(world):

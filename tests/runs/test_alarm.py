@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
-from bot.catalog.config import Service
+from bot.catalog.services import Service
 from bot.incidents import roles
 from bot.incidents.model import Incident, Page, RoleName, Sev
 from bot.incidents.pager import PageResult
@@ -78,7 +78,7 @@ async def test_a_rollback_that_failed_wakes_the_owner_once_with_a_page_of_its_ow
     assert await alarms() == 1
 
     (asked,) = pager.asked
-    assert asked.why == "Run 1 of Book could not take back what it had changed"
+    assert asked.title == f"Run 1 of Book could not take back what it had changed: {bench.incident.title}"
     assert (asked.service, asked.dedup_key) == ("checkout", f"tocsin-{bench.incident.id}#2")
     wanted, sent = await bench.events("page.")
     assert (wanted.kind, sent.kind, sent.data["number"]) == ("page.asked", "page.sent", 2)
@@ -106,7 +106,7 @@ async def test_whoever_breaks_the_glass_wakes_the_owner(bench, pager, alarms):
     assert await alarms() == 1
 
     (asked,) = pager.asked
-    assert asked.why == "Run 1 of Book goes without approvals: the glass was broken"
+    assert asked.title.startswith("Run 1 of Book goes without approvals: the glass was broken: ")
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ async def test_of_a_private_incident_the_pager_hears_nothing(bench, pager, alarm
     await alarms()
 
     (asked,) = pager.asked
-    assert (asked.title, asked.why) == ("a private incident; its channel in Slack says more", "")
+    assert asked.title == "a private incident; its channel in Slack says more"

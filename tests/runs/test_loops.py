@@ -117,6 +117,7 @@ async def test_what_is_no_list_or_too_long_a_one_fails_with_a_word(bench, parts,
     assert told in run.failure["message"]
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_commits_does_no_item_twice_unasked(bench, database, parts):
     dies_at, killed, ended = 0, 0, None
     while ended is None or killed:

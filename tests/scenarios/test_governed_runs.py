@@ -386,6 +386,7 @@ async def test_a_run_that_fails_is_taken_back_in_reverse_and_says_so(stage: Stag
     assert [one.state for one in await rows(stage, Run)] == [RunState.ROLLED_BACK]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_bot_killed_in_a_write_asks_and_rolls_back_on_request(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, log: Path

@@ -143,6 +143,7 @@ async def test_a_run_from_its_button_to_its_end(stage: Stage):
     assert SECRET not in str(channel.messages) + str([event.model_dump() for event in await stage.timeline()])
 
 
+@pytest.mark.slow
 async def test_runs_over_the_death_of_the_bot(stage: Stage, config_folder: Path, tmp_path: Path):
     sandbox = stage.sandbox
     channel, card, alice, bob = await opened(stage)
