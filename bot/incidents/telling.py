@@ -17,7 +17,7 @@ KEPT = (
     *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
-    *("task.added", "followup.added"),
+    *("task.added", "followup.added", "ticket.failed"),
 )
 
 
@@ -105,6 +105,13 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
         case "task.dropped" | "followup.dropped" | "task.reopened" | "followup.reopened":
             return Notice(f"{event.text}{_by(event)}", ":ballot_box_with_check:")
+        case "ticket.opened" | "ticket.linked":
+            url = event.data.get("url")
+            return Notice(event.text + (f": {url}" if url else ""), ":ticket:")
+        case "ticket.failed":
+            return Notice(event.text, ":warning:")
+        case "ticket.heard":  # what our side does because of it, it says itself
+            return Notice(event.text, ":ticket:") if event.data.get("news") else None
         case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
             return Notice(event.text, ":warning:")
         case "page.unanswered" | "page.unacknowledged":
