@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from bot.catalog.keys import TOKEN_LENGTH as TOKEN_LENGTH
 from bot.catalog.keys import look_up as _token
 from bot.catalog.pagers import Pagers
 from bot.catalog.quiet import QuietHours
+from bot.catalog.services import Catalog, Directory, OnCall, Service, Team
 from bot.catalog.shape import Strict as Strict
 from bot.catalog.shape import Version as Version
 from bot.kit.clock import parse_duration
@@ -34,7 +35,7 @@ from bot.kit.yaml import Document, YamlError
 from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
-TARGETS = "targets.yaml"
+TARGETS, TRACKERS = "targets.yaml", "trackers.yaml"
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
 # The connection of alerts that runbooks themselves raise; nobody can send to it.
@@ -98,6 +99,9 @@ def _address(value: Any) -> Any:
 Address = Annotated[str, BeforeValidator(_address)]
 
 
+SevName = Literal["SEV1", "SEV2", "SEV3", "SEV4", "SEV5"]
+
+
 class PagerDuty(Strict):
     """`pagerduty:` in `tocsin.yaml`. Keys and tokens are named, never written here."""
 
@@ -105,6 +109,8 @@ class PagerDuty(Strict):
     services: dict[str, Any] = Field(default_factory=dict)
     api_token: Any = None
     from_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    webhook_secrets: Any = None
+    alerts: StrictBool = False
     events_url: Address = "https://events.pagerduty.com"
     api_url: Address = "https://api.pagerduty.com"
 
@@ -129,6 +135,11 @@ class General(Strict):
     operations_channel: str | None = None
     retention: Retention = Retention()
     pagerduty: PagerDuty | None = None
+    page_ack_minutes: dict[SevName, Annotated[StrictInt, Field(ge=1, le=1440)]] | None = None
+    fallback_pagers: tuple[str, ...] = ()
+    fallback_after_seconds: Annotated[StrictInt, Field(ge=10, le=3600)] = 60
+    page_on_severity: Literal["tell", "escalate", "nothing"] = "tell"
+    page_updates: StrictBool = False
     email: pagers_.Email | None = None
     webhook: pagers_.Webhook | None = None
     oncall_webhook: pagers_.OnCallWebhook | None = None
@@ -151,16 +162,6 @@ class General(Strict):
             if not re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]{0,63}", name):
                 raise ValueError(f"{name!r} is not the name of a variable; write for example CHECKOUT_*")
         return found
-
-
-class Service(Strict):
-    """A service people run: who owns it and where they talk about it."""
-
-    owner: str | None = None
-    description: str = ""
-    tier: str | StrictInt | None = None
-    channel: str | None = None
-    runbooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,8 @@ class PagerDutyAccess:
     from_email: str | None
     events_url: str
     api_url: str
+    webhook_secrets: tuple[SecretStr, ...] = ()
+    alerts: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,18 +203,29 @@ class Config:
 
     general: General = field(default_factory=General)
     connections: Mapping[str, Connection] = field(default_factory=dict)
-    services: Mapping[str, Service] = field(default_factory=dict)
-    teams: Mapping[str, "Team"] = field(default_factory=dict)
-    oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=Catalog)
     pagerduty: PagerDutyAccess | None = None
     pagers: Pagers = field(default_factory=Pagers)
 
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """What is run."""
+        return self.catalog.services
 
-class Team(Strict):
-    """People who own services; runbooks name them as `@name`."""
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """Who owns it."""
+        return self.catalog.teams
 
-    members: tuple[str, ...] = ()
-    description: str = ""
+    @property
+    def oncall(self) -> Mapping[str, OnCall]:
+        """Who is on call, by name."""
+        return self.catalog.oncall
+
+    @property
+    def directory(self) -> Directory:
+        """The catalog, as asked by everybody."""
+        return Directory(self.catalog, self.general.pager)
 
 
 class _Connection(Strict):
@@ -230,20 +244,6 @@ class _Connections(Strict):
         return found or {}
 
 
-class _Catalog(Strict):
-    version: Version
-    services: dict[str, Service] = Field(default_factory=dict)
-    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = Field(default_factory=dict)
-    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = Field(
-        default_factory=dict
-    )
-
-    @field_validator("services", "teams", "oncall", mode="before")
-    @classmethod
-    def _filled(cls, found: Any) -> Any:
-        return {name: entry or {} for name, entry in found.items()} if isinstance(found, dict) else found or {}
-
-
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
@@ -256,7 +256,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     problems += [
         f"{wrong.name}:1: this file is not read; call it {wrong.stem}.yaml"
         for wrong in sorted(folder.glob("*.yml"))
-        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS)
+        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS, TRACKERS)
     ]
     opening = _document(folder, GENERAL, problems)
     general = None if opening is None else _tried(opening, General, problems)
@@ -267,7 +267,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     if opening is not None and general is not None:
         sections = {name: getattr(general, name) for name in ("email", "webhook", "oncall_webhook", "opsgenie")}
         pagers = pagers_.look(folder, opening, env, problems, **sections)
-    catalog = _part(folder, CATALOG, _Catalog, problems)
+    catalog = _part(folder, CATALOG, Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
     if document is not None and (raw := _tried(document, _Connections, problems)) is not None:
@@ -275,10 +275,17 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
-    made = Config(general or General(), connections, pagerduty=pagerduty, pagers=pagers)
-    if catalog is None:
-        return made
-    return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
+    found = catalog or Catalog()
+    return Config(general or General(), connections, found, _mapped(pagerduty, found), pagers)
+
+
+def _mapped(access: PagerDutyAccess | None, catalog: Catalog) -> PagerDutyAccess | None:
+    """Services that the catalog gives the routing key of another name are paged with that."""
+    if access is None:
+        return None
+    asked = {name: at.key for name, service in catalog.services.items() if (at := service.pager.get("pagerduty"))}
+    named = {name: access.services[key] for name, key in asked.items() if key is not None and key in access.services}
+    return replace(access, services={**access.services, **named})
 
 
 def general(folder: Path) -> General:
@@ -306,6 +313,11 @@ def checked(found: Document, shape: type[Shape]) -> Shape:
         raise ConfigError([f"{found.name}:1: the file must hold keys and values, first of all `version: 1`"])
     if "version" not in found.data:
         raise ConfigError([f"{found.name}:1: 'version' is missing; begin with `version: 1`"])
+    return shaped(found, shape)
+
+
+def shaped(found: Document, shape: type[Shape]) -> Shape:
+    """The same for a part of a file."""
     try:
         return shape.model_validate(found.data)
     except ValidationError as error:
@@ -446,6 +458,14 @@ def _pagerduty(
             return None
 
     before = len(problems)
+    named = asked.webhook_secrets if isinstance(asked.webhook_secrets, list) else [asked.webhook_secrets]
+    hooks = [secret(one, "webhook_secrets") for one in named if one is not None]
+    if len(hooks) > 3:
+        told = "pagerduty.webhook_secrets: give one secret, or two while you change it; three at most"
+        problems.append(str(found.error(("pagerduty", "webhook_secrets"), told)))
+    if asked.alerts and not hooks:
+        told = "pagerduty.alerts: what PagerDuty tells comes by its webhook; set webhook_secrets"
+        problems.append(str(found.error(("pagerduty", "alerts"), told)))
     routing_key = secret(asked.routing_key, "routing_key")
     services = {name: secret(reference, "services", name) for name, reference in asked.services.items()}
     api_token = None if asked.api_token is None else secret(asked.api_token, "api_token")
@@ -462,4 +482,6 @@ def _pagerduty(
         asked.from_email,
         asked.events_url,
         asked.api_url,
+        tuple(one for one in hooks if one is not None),
+        asked.alerts,
     )

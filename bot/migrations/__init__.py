@@ -11,7 +11,9 @@ from sqlmodel import SQLModel
 
 import bot.alerts.model
 import bot.engine
+import bot.incidents.budget
 import bot.incidents.model
+import bot.incidents.oncall
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -30,10 +32,13 @@ TABLES = frozenset(
         "executor_lease",
         "incident",
         "page",
+        "pager_word",
         "part",
         "postmortem",
     }
+    | {"budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {"ticket", "tracker_word"}
 )
 _VERSIONS = "alembic_version"
 

@@ -59,7 +59,7 @@ async def _pressed(name: str, document: Postmortem, seconds: float, python: str 
 
 
 def _main() -> None:
-    module: ModuleType = Shelf(SHELF, must_have=NEEDS).load()[sys.argv[1]]
+    module: ModuleType = Shelf(SHELF, must_have=NEEDS).find()[sys.argv[1]]
     try:
         made = module.export(Postmortem.model_validate(json.load(sys.stdin.buffer)))
     except BotError as error:
