@@ -128,7 +128,7 @@ def shelves() -> Shelves:
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
-        exporters=Shelf(press.SHELF, must_have=press.NEEDS).load(),
+        exporters=Shelf(press.SHELF, must_have=press.NEEDS).find(),  # they write in a process of their own
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
     )

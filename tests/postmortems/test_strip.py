@@ -61,7 +61,7 @@ def test_a_moment_that_is_not_recorded_is_said_with_its_reason():
     picture = strip(one())
 
     assert "Resolved: not recorded, the incident is not resolved yet" in texts(picture.svg)
-    assert "acknowledged not recorded: no incident commander was assigned" in picture.words
+    assert "resolved not recorded: the incident is not resolved yet" in picture.words
 
 
 def test_what_came_long_after_the_end_is_counted_and_does_not_squeeze_the_rest():
