@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import targets
+from bot.catalog import sinks, targets
 from bot.catalog.config import Config
+from bot.catalog.sinks import Configured
 from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
@@ -29,10 +31,12 @@ from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
 from bot.incidents.model import Incident
 from bot.incidents.opening import Opening
+from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
 from bot.incidents.staleness import QUIET, Staleness
+from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database
@@ -41,7 +45,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
-from bot.reactions import leaving_out
+from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import needs, scratch
@@ -93,6 +97,7 @@ class Shelves:
     steps: Shelf
     pagers: Shelf
     exporters: Shelf
+    sinks: Shelf
     commands: Shelf
     actions: Shelf
 
@@ -104,6 +109,7 @@ def shelves() -> Shelves:
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        sinks=Shelf("bot.sinks", must_have=("Settings", "make")).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
     )
@@ -124,6 +130,8 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
+    deliver_seconds: float = 10.0
+    deliver_again_seconds: float = FIRST.total_seconds()
     edit_seconds: float = 3.0
     fresh_seconds: float = FRESH
     sockets: int = 2
@@ -152,7 +160,7 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach, self.sinks = _configuration(settings.config, environment, self.shelves)
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
         self.grants = Grants.of(self.config.general, self.reach.targets)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
@@ -168,7 +176,10 @@ class Bot:
             metrics=self.metrics,
         )
         # Where nothing starts by itself, nothing is looked at for it.
-        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
+        inside = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
+        self.outbox = Outbox(self.sinks)
+        self.react = self.outbox.after(inside)
+        self.react_inside = inside
         self.port = 0
         self._joined: _Joined | None = None
         self._ending: list[Any] = []
@@ -201,6 +212,7 @@ class Bot:
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
+        found += self._untold()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         named += [(f"catalog.yaml: service {name!r}", made.runbooks) for name, made in self.config.services.items()]
         found += [
@@ -214,6 +226,25 @@ class Bot:
             # Of those that the bot brings, each installation uses what it has something for.
             found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
+        return found
+
+    def _untold(self) -> list[str]:
+        """Sinks that wait for what will never come."""
+        nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel", "approval"}
+        found = []
+        for sink in self.sinks.values():
+            where = f"sinks.yaml:{sink.line}: sink {sink.name!r}"
+            parts = set(sink.settings.services) | set(getattr(sink.settings, "components", ()))
+            found += [
+                f"{where}: there is no service {service!r} in catalog.yaml"
+                for service in sorted(parts)
+                if service not in self.config.services
+            ]
+            found += [
+                f"{where}: no kind of event fits {glob!r}; docs/reference/timeline-events.md lists them"
+                for glob in sink.settings.events
+                if not any(fnmatchcase(noun, glob.partition(".")[0]) for noun in nouns)
+            ]
         return found
 
     def _idle(self) -> list[str]:
@@ -406,12 +437,25 @@ class Bot:
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
-            self.react,
+            self.react_inside,
             lambda: self.routes,
             self.clock,
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
+            outbox=self.outbox,
         )
+        deliveries = Deliveries(
+            self.engine,
+            self.react,
+            self.sinks,
+            {name: self.shelves.sinks[sink.settings.kind].make(sink) for name, sink in self.sinks.items()},
+            general.public_url,
+            self.clock,
+            first=timedelta(seconds=self.tempo.deliver_again_seconds),
+        )
+        for name in self.sinks:
+            self.metrics.expect(sink=name)
+        desk.status_pages = filling.status_pages = self._status_pages()
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
         aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
@@ -440,6 +484,8 @@ class Bot:
             ("schedule", schedules.start),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("dispatch", deliveries.dispatch),
+            ("deliver", deliveries.deliver),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
@@ -497,15 +543,24 @@ class Bot:
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
+                "deliveries.tick": deliveries.tick,
                 "runbooks.rank": ranking.refresh,
             },
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
+                "deliveries.tick": self.tempo.deliver_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
             },
         )
         return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
+
+    def _status_pages(self) -> dict[str, Page]:
+        """The sinks that are status pages."""
+        made = {
+            name: getattr(self.shelves.sinks[sink.settings.kind], "page", None) for name, sink in self.sinks.items()
+        }
+        return {name: page(self.sinks[name]) for name, page in made.items() if page is not None}
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -593,10 +648,13 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in (folder / wanted, wanted, *BROUGHT) if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
+def _configuration(
+    folder: Path, environment: Mapping[str, str], found: Shelves
+) -> tuple[Config, Routes, Reach, Mapping[str, Configured]]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
     config, routes, reach = Config(), Routes(), Reach()
+    told: Mapping[str, Configured] = {}
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -609,10 +667,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         reach = targets.load(folder, environment)
     except UserError as error:
         problems.append(str(error))
+    try:
+        told = sinks.load(folder, environment, {name: found.sinks[name].Settings for name in found.sinks})
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes, reach
+    return config, routes, reach, told
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

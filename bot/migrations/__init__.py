@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 import bot.alerts.model
 import bot.engine
 import bot.incidents.model
+import bot.incidents.outgoing
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -29,6 +30,7 @@ TABLES = frozenset(
         "episode",
         "executor_lease",
         "incident",
+        "outgoing",
         "page",
         "part",
         "postmortem",

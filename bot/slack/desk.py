@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from sqlmodel import col
 from bot.engine import Engine, Tx, Work
 from bot.incidents import access, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
+from bot.incidents.statuspage import Page
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
@@ -44,6 +45,7 @@ class Desk:
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
     offers: Offers = lambda incident, alerts: ()
+    status_pages: Mapping[str, Page] = field(default_factory=dict)
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -120,6 +122,7 @@ class Desk:
                 groups=self.groups(person),
                 policy=self.policy,
                 log=self.log,
+                status_pages=self.status_pages,
                 offers=self.offers,
                 link=self.chat.link,
             )
