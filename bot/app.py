@@ -20,26 +20,30 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import sinks, targets
+from bot.catalog import dangling, sinks, targets
 from bot.catalog.config import Config
 from bot.catalog.sinks import Configured
 from bot.catalog.targets import Reach
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
+from bot.incidents.budget import Budgets
 from bot.incidents.chat import Look
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
 from bot.incidents.model import Incident
+from bot.incidents.oncall import Board, Duties
 from bot.incidents.opening import Opening
 from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.pager import Pager
 from bot.incidents.paging import Paging
 from bot.incidents.retention import Pruning
+from bot.incidents.services import Services
+from bot.incidents.shifts import Shifts
 from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
 from bot.kit.clock import Clock, utc_now
-from bot.kit.db import Database
+from bot.kit.db import Database, unavailable
 from bot.kit.errors import BotError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
@@ -72,12 +76,14 @@ from bot.slack import desk as desks
 from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
+from bot.slack.context import Site
 from bot.slack.desk import Desk
 from bot.slack.filling import Filling
 from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
+from bot.steps import prometheus
 from bot.web import health, server, webhooks
 from bot.web import metrics as metrics_page
 
@@ -132,6 +138,7 @@ class Tempo:
     expire_seconds: float = 10.0
     deliver_seconds: float = 10.0
     deliver_again_seconds: float = FIRST.total_seconds()
+    oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
     fresh_seconds: float = FRESH
     sockets: int = 2
@@ -214,13 +221,13 @@ class Bot:
         found += self._idle()
         found += self._untold()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
-        named += [(f"catalog.yaml: service {name!r}", made.runbooks) for name, made in self.config.services.items()]
         found += [
             f"{where}: there is no runbook {runbook!r}"
             for where, runbooks in named
             for runbook in runbooks
             if runbook not in self.books.runbooks
         ]
+        found += self.dangling()
         found += self.reach.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
@@ -245,6 +252,25 @@ class Bot:
                 for glob in sink.settings.events
                 if not any(fnmatchcase(noun, glob.partition(".")[0]) for noun in nouns)
             ]
+        return found
+
+    def dangling(self) -> list[str]:
+        """Names that lead nowhere in catalog.yaml, or into it."""
+        pagerduty, services = self.config.pagerduty, self.config.services
+        known = dangling.Known(
+            runbooks=self.books.runbooks,
+            pagers=list(self.shelves.pagers),
+            keys=pagerduty.services if pagerduty is not None else (),
+            connections={name: found.kind for name, found in self.reach.targets.connections.items()},
+            says=isinstance(self.pager, Duties),
+        )
+        document = catalog.document(self.settings.config / catalog.CATALOG)
+        found = [] if document is None else dangling.dangling(document, self.config.directory, known)
+        found += [
+            f"routes.yaml: route {route.name!r}: catalog.yaml has no service {route.service!r}"
+            for route in self.routes.routes
+            if services and route.service is not None and route.service not in services
+        ]
         return found
 
     def _idle(self) -> list[str]:
@@ -272,7 +298,7 @@ class Bot:
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
-        await joined.ranking.refresh()
+        await joined.begin()
         await self._serve(joined)
         try:
             await joined.chat.hello()
@@ -377,7 +403,9 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
-        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
+        services = Services(self.config.directory, self.clock)
+        board = Board(self.config.directory, self.clock)
+        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, board.members)
         ranking = Ranking(self.engine, self.books, self.clock)
 
         def pages(incident: Incident) -> IncidentPages:
@@ -429,6 +457,7 @@ class Bot:
             ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
+            services=services,
         )
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
@@ -463,6 +492,20 @@ class Bot:
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
         desk.policy, desk.log = policy, logbook.open
+        duties = self.pager if isinstance(self.pager, Duties) else None
+        desk.site = Site(services, duties is not None, people.id_of, people.recall)
+        shifts = Shifts(
+            self.engine,
+            self.react,
+            chat,
+            self.clock,
+            self.config.directory,
+            logbook,
+            duties,
+            people.id_of,
+            self.tempo.oncall_seconds,
+        )
+        budgets = Budgets(self.engine, self.clock, self.config.services, self._count)
         schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook, on=general.schedules)
         for name, workflow in (
             ("open", opening.open),
@@ -482,6 +525,10 @@ class Bot:
             ("aftermath", aftermath.weigh),
             ("alarm", Alarm(self.engine, pages, lambda: self.config.services).ring),
             ("schedule", schedules.start),
+            ("oncall", shifts.look),
+            ("budgets", budgets.look),
+            ("handover", shifts.announce),
+            ("cover", shifts.cover),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
             ("dispatch", deliveries.dispatch),
@@ -533,6 +580,21 @@ class Bot:
                 window = now.timestamp() // self.tempo.expire_seconds
                 tx.enqueue(Work("expire", f"expire:{window:.0f}", (now.isoformat(),)))
 
+        async def learn_on_call() -> None:
+            try:
+                async with self.db.read() as session:
+                    await board.learn(session)
+            except sa.exc.SQLAlchemyError as error:
+                if not unavailable(error):
+                    raise
+                log.warning("oncall.not_learned", reason=type(error).__name__)
+
+        async def begin() -> None:
+            await ranking.refresh()
+            await learn_on_call()
+            await shifts.tick()
+            await budgets.tick()
+
         clockwork = jobs.scheduler(
             {
                 "people.refresh": people.refresh,
@@ -545,15 +607,24 @@ class Bot:
                 "approvals.expire": expire_approvals,
                 "deliveries.tick": deliveries.tick,
                 "runbooks.rank": ranking.refresh,
+                "oncall.look": shifts.tick,
+                "budgets.look": budgets.tick,
+                "oncall.learn": learn_on_call,
             },
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
                 "deliveries.tick": self.tempo.deliver_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
+                "oncall.look": self.tempo.oncall_seconds,
+                "oncall.learn": self.tempo.oncall_seconds / 6,
             },
         )
-        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, begin, intake, sockets, routes, clockwork)
+
+    async def _count(self, connection: str, query: str) -> float | None:
+        """One number of Prometheus."""
+        return await prometheus.ask(self.reach, connection, query, self.config.general.private_networks, self.clock)
 
     def _status_pages(self) -> dict[str, Page]:
         """The sinks that are status pages."""
@@ -615,7 +686,7 @@ class _Joined:
     people: People
     refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
-    ranking: Ranking
+    begin: Callable[[], Awaitable[None]]
     intake: Intake
     sockets: Sockets | None
     routes: list[web.RouteDef]

@@ -65,9 +65,11 @@ alerts = typer.Typer(help="Look at what a sender sends.", no_args_is_help=True)
 runbook = typer.Typer(help="Check runbooks, try them, run them.", no_args_is_help=True)
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
+catalogs = typer.Typer(help="What you run and who owns it: catalog.yaml.", no_args_is_help=True)
 audits = typer.Typer(help="The audit of runs: a chain of lines that cannot be changed unseen.", no_args_is_help=True)
 cli.add_typer(audits, name="audit")
 cli.add_typer(alerts, name="alerts")
+cli.add_typer(catalogs, name="catalog")
 cli.add_typer(runbook, name="runbooks")
 cli.add_typer(postmortem, name="postmortem")
 cli.add_typer(timelines, name="timeline")
@@ -299,6 +301,19 @@ def _bytes(file: Path) -> bytes:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+@catalogs.command("check")
+def check_catalog() -> None:
+    """Find names in catalog.yaml that lead nowhere, as file:line: what; nothing is changed, no database is needed."""
+    bot = app.build(Settings(), environment())
+    found = bot.dangling()
+    for problem in found:
+        out(problem)
+    if found:
+        fail(f"{len(found)} problem{'s' if len(found) > 1 else ''}", code=1)
+    catalog_ = bot.config.catalog
+    say(f"no problems: {len(catalog_.services)} services, {len(catalog_.teams)} teams, {len(catalog_.assets)} assets")
 
 
 @runbook.command("lint")

@@ -28,6 +28,9 @@ JOBS = (
     Job("approvals.expire", 10),
     Job("deliveries.tick", 10),
     Job("runbooks.rank", 300, jitter=30),
+    Job("oncall.look", 60),
+    Job("oncall.learn", 10),
+    Job("budgets.look", 300, jitter=30),
 )
 
 

@@ -161,6 +161,9 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "postmortem.requested": (draft,),
     "statuspage.published": (notify,),
     "delivery.given_up": (notify,),
+    "oncall.changed": (notify,),
+    "oncall.covered": (notify,),
+    "oncall.not_covered": (notify,),
 }
 
 

@@ -333,3 +333,31 @@ def test_check_names_what_is_meant_to_happen_by_itself_and_cannot(tocsin, tmp_pa
     assert code == 1
     assert "auto_runbooks is on, but nothing that comes in may start a runbook: a token of am is shorter than 32" in err
     assert "nightly.yaml runs by the clock, but nobody sees it: set operations_channel in tocsin.yaml" in err
+
+
+def test_names_in_the_catalog_that_lead_nowhere_are_printed_with_their_lines(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    catalog = tmp_path / "config/catalog.yaml"
+    catalog.write_text("version: 1\nservices:\n  a: {dependencies: [b]}\n")
+
+    code, out, err = tocsin("catalog", "check")
+    assert (code, out) == (1, "catalog.yaml:3: service 'a': it needs 'b'\n")
+
+    catalog.write_text("version: 1\nservices:\n  a: {dependencies: [b]}\n  b:\n")
+    code, out, err = tocsin("catalog", "check")
+    assert (code, out, err) == (0, "", "no problems: 2 services, 0 teams, 0 assets\n")
+
+    catalog.write_text("version: 1\nservices:\n  a: {dependncies: [b]}\n")
+    code, out, err = tocsin("catalog", "check")
+    assert code == 2
+    assert "catalog.yaml:3: unknown key 'dependncies'; did you mean 'dependencies'?" in err
+
+
+def test_a_route_to_a_service_that_the_catalog_does_not_have_is_told(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/catalog.yaml").write_text("version: 1\nservices: {checkout: }\n")
+    (tmp_path / "config/routes.yaml").write_text("version: 1\nroutes:\n  - {name: pay, service: chekout}\n")
+
+    code, out, _ = tocsin("catalog", "check")
+
+    assert (code, out) == (1, "routes.yaml: route 'pay': catalog.yaml has no service 'chekout'\n")

@@ -25,7 +25,7 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
-from bot.catalog import pagers, targets
+from bot.catalog import pagers, services, targets
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -253,6 +253,10 @@ def test_every_plugin_is_on_its_page(shelf, page):
         assert f"`{name}`" in read(page), f"{shelf}/{name} is not in {page}"
 
 
+def page_of(title: str) -> str:
+    return "docs/catalog.md" if title == "catalog.yaml" else "docs/configure.md"
+
+
 def keys(model) -> set[str]:
     return {info.alias or name for name, info in model.model_fields.items()}
 
@@ -285,12 +289,15 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
         ("Other pagers", [pagers.Email, pagers.Webhook, pagers.OnCallWebhook, pagers.Opsgenie]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
-        ("catalog.yaml", [catalog.Service, catalog.Team]),
+        (
+            "catalog.yaml",
+            [services.Service, services.Team, services.AtPager, services.Slo, services.OnCall, services.Asset],
+        ),
         ("targets.yaml", [targets.Host, targets.Connection, targets.Secret]),
     ],
 )
 def test_every_key_of_the_configuration_is_listed(title, models):
-    text = chapter(read("docs/configure.md"), title)
+    text = chapter(read(page_of(title)), title)
 
     assert first_cells(text) == set().union(*map(keys, models)) | ({"defaults"} if title == "routes.yaml" else set())
 
@@ -300,12 +307,12 @@ def test_every_key_of_the_configuration_is_listed(title, models):
     [
         ("routes.yaml", routing.Routes),
         ("connections.yaml", catalog._Connections),
-        ("catalog.yaml", catalog._Catalog),
+        ("catalog.yaml", services.Catalog),
         ("targets.yaml", targets.Targets),
     ],
 )
 def test_every_key_of_a_whole_file_is_named(title, model):
-    assert keys(model) <= set(coded(chapter(read("docs/configure.md"), title)))
+    assert keys(model) <= set(coded(chapter(read(page_of(title)), title)))
 
 
 @pytest.mark.parametrize("name", list(catalog.General.model_fields))

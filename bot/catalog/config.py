@@ -25,6 +25,7 @@ from bot.catalog.keys import TOKEN_LENGTH as TOKEN_LENGTH
 from bot.catalog.keys import look_up as _token
 from bot.catalog.pagers import Pagers
 from bot.catalog.quiet import QuietHours
+from bot.catalog.services import Catalog, Directory, OnCall, Service, Team
 from bot.catalog.shape import Strict as Strict
 from bot.catalog.shape import Version as Version
 from bot.kit.clock import parse_duration
@@ -153,16 +154,6 @@ class General(Strict):
         return found
 
 
-class Service(Strict):
-    """A service people run: who owns it and where they talk about it."""
-
-    owner: str | None = None
-    description: str = ""
-    tier: str | StrictInt | None = None
-    channel: str | None = None
-    runbooks: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
 class Connection:
     """One sender of alerts: served at ``/alerts/{name}``, let in by any of its tokens."""
@@ -200,18 +191,29 @@ class Config:
 
     general: General = field(default_factory=General)
     connections: Mapping[str, Connection] = field(default_factory=dict)
-    services: Mapping[str, Service] = field(default_factory=dict)
-    teams: Mapping[str, "Team"] = field(default_factory=dict)
-    oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=Catalog)
     pagerduty: PagerDutyAccess | None = None
     pagers: Pagers = field(default_factory=Pagers)
 
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """What is run."""
+        return self.catalog.services
 
-class Team(Strict):
-    """People who own services; runbooks name them as `@name`."""
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """Who owns it."""
+        return self.catalog.teams
 
-    members: tuple[str, ...] = ()
-    description: str = ""
+    @property
+    def oncall(self) -> Mapping[str, OnCall]:
+        """Who is on call, by name."""
+        return self.catalog.oncall
+
+    @property
+    def directory(self) -> Directory:
+        """The catalog, as asked by everybody."""
+        return Directory(self.catalog, self.general.pager)
 
 
 class _Connection(Strict):
@@ -228,20 +230,6 @@ class _Connections(Strict):
     @classmethod
     def _filled(cls, found: Any) -> Any:
         return found or {}
-
-
-class _Catalog(Strict):
-    version: Version
-    services: dict[str, Service] = Field(default_factory=dict)
-    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = Field(default_factory=dict)
-    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = Field(
-        default_factory=dict
-    )
-
-    @field_validator("services", "teams", "oncall", mode="before")
-    @classmethod
-    def _filled(cls, found: Any) -> Any:
-        return {name: entry or {} for name, entry in found.items()} if isinstance(found, dict) else found or {}
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -267,7 +255,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     if opening is not None and general is not None:
         sections = {name: getattr(general, name) for name in ("email", "webhook", "oncall_webhook", "opsgenie")}
         pagers = pagers_.look(folder, opening, env, problems, **sections)
-    catalog = _part(folder, CATALOG, _Catalog, problems)
+    catalog = _part(folder, CATALOG, Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
     if document is not None and (raw := _tried(document, _Connections, problems)) is not None:
@@ -275,10 +263,17 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
-    made = Config(general or General(), connections, pagerduty=pagerduty, pagers=pagers)
-    if catalog is None:
-        return made
-    return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
+    found = catalog or Catalog()
+    return Config(general or General(), connections, found, _mapped(pagerduty, found), pagers)
+
+
+def _mapped(access: PagerDutyAccess | None, catalog: Catalog) -> PagerDutyAccess | None:
+    """Services that the catalog gives the routing key of another name are paged with that."""
+    if access is None:
+        return None
+    asked = {name: at.key for name, service in catalog.services.items() if (at := service.pager.get("pagerduty"))}
+    named = {name: access.services[key] for name, key in asked.items() if key is not None and key in access.services}
+    return replace(access, services={**access.services, **named})
 
 
 def general(folder: Path) -> General:

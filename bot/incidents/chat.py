@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
 from bot.incidents.model import Incident, Page, Part, Role
+from bot.incidents.services import About
 from bot.kit.errors import BotError
 
 
@@ -47,6 +48,7 @@ class Card:
     pages: Sequence[Page] = ()
     offers: Sequence[Offer] = ()
     todo: int = 0
+    about: About | None = None
 
     @property
     def commander(self) -> str | None:

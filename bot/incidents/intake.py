@@ -25,7 +25,7 @@ from bot.alerts import dedupe, routing
 from bot.alerts.dedupe import Outcome, Stored
 from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery, Episode
 from bot.alerts.routing import Open, Routes
-from bot.catalog.config import Service
+from bot.catalog.services import Service
 from bot.engine import Batch, Engine, Work
 from bot.incidents import lifecycle, statements
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent

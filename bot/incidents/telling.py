@@ -121,6 +121,10 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":bell:") if event.data.get("news") else None
         case "runbook.withheld":
             return Notice(event.text, ":double_vertical_bar:")
+        case "oncall.changed" | "oncall.covered":
+            return Notice(event.text, ":telephone_receiver:")
+        case "oncall.not_covered":
+            return Notice(event.text, ":warning:")
         case "automation.stopped":
             return Notice(event.text, ":octagonal_sign:")
         case "automation.resumed":

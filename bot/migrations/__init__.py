@@ -11,7 +11,9 @@ from sqlmodel import SQLModel
 
 import bot.alerts.model
 import bot.engine
+import bot.incidents.budget
 import bot.incidents.model
+import bot.incidents.oncall
 import bot.incidents.outgoing
 import bot.postmortems.model
 import bot.runs.model
@@ -35,6 +37,7 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
+    | {"budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
 )
 _VERSIONS = "alembic_version"

@@ -9,10 +9,11 @@ import functools
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import httpx2
 import pagerduty
@@ -20,10 +21,12 @@ import structlog
 from pydantic import SecretStr
 
 from bot.catalog.config import Config, PagerDutyAccess
+from bot.catalog.services import Place
+from bot.incidents.oncall import Contact, Duty, Shift
 from bot.incidents.pager import Action, ActResult, Pager, PageRequest, PageResult
-from bot.kit.clock import Clock, utc_now
+from bot.kit.clock import Clock, parse_time, utc_now
 from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
-from bot.kit.text import clip, one_line
+from bot.kit.text import clean, clip, one_line
 from bot.runs.redact import Redactor
 
 log = structlog.get_logger()
@@ -39,6 +42,8 @@ NOTE = 20_000
 LOOKS, LOOK_SECONDS = 4, 1.0
 SEVERITY = {"SEV1": "critical", "SEV2": "error", "SEV3": "warning"}
 OPEN = ("triggered", "acknowledged")
+# On-call entries on one page, and in all.
+ONCALLS, MOST_ONCALLS = 100, 1000
 EVENTS = {"page": "trigger", "ack": "acknowledge", "resolve": "resolve"}
 
 Found = Mapping[str, Any]
@@ -310,6 +315,83 @@ class PagerDuty:
         )
         return await self._call(what, lambda: self._client("rest", make, self._access.api_url), method, path, **more)
 
+    # -- who is on call -----------------------------------------------------------------------------------------
+
+    async def duties(self, places: Sequence[Place]) -> Mapping[Place, Shift]:
+        """One call for all schedules and one for all policies: asked for both at once, each would narrow the other."""
+        found: dict[Place, list[Duty]] = {place: [] for place in places}
+        titles: dict[Place, str] = {}
+        for kind, part, asked in _ONCALL:
+            ids = [place.id for place in places if place.kind == kind]
+            for row in await self._oncalls({asked: ids}) if ids else ():
+                there = row.get(part)
+                named: Found = there if isinstance(there, dict) else {}
+                place = Place(kind, str(named.get("id")))
+                duty = _duty(row, by_level=kind == "policy")
+                # A schedule is told of once for each policy that uses it.
+                if place in found and duty is not None and duty not in found[place]:
+                    found[place].append(duty)
+                    titles[place] = clip(one_line(str(named.get("summary") or "")), 200)
+        return {
+            place: Shift(titles.get(place, ""), tuple(sorted(duties, key=lambda duty: (duty.level, duty.name))))
+            for place, duties in found.items()
+        }
+
+    async def contacts(self, ref: str) -> Sequence[Contact]:
+        """How PagerDuty reaches a user; what only its own app can do is left out."""
+        answer = await self._known("on-call", f"/users/{ref}/contact_methods")
+        found = [(str(row.get("type", "")).partition("_")[0], row) for row in _rows(answer, "contact_methods")]
+        return [
+            Contact(kind=kind, address=_number(row), label=clip(one_line(str(row.get("label") or "")), 60))
+            for kind, row in found
+            if kind in ("email", "phone", "sms") and row.get("address")
+        ]
+
+    async def cover(self, schedule: str, email: str, start: datetime, end: datetime) -> str:
+        """An override of a schedule, unless there is one of that person for that time."""
+        path, span = f"/schedules/{schedule}/overrides", {"since": start.isoformat(), "until": end.isoformat()}
+        who = await self._user(email)
+        for row in _rows(await self._known("cover", path, **span), "overrides"):
+            there = (
+                (row.get("user") or {}).get("id"),
+                parse_time(str(row.get("start"))),
+                parse_time(str(row.get("end"))),
+            )
+            if there == (who, start, end):
+                return f"PagerDuty has the override {row.get('id')} already"
+        wish = {
+            "start": start.isoformat(),
+            "end": end.isoformat(),
+            "user": {"id": who, "type": "user_reference"},
+        }
+        answer = await self._rest("cover", "POST", path, json={"overrides": [wish]})
+        made: Found = next(iter(_rows(answer, "rows")), answer)
+        if made.get("status", 201) != 201 or not isinstance(made.get("override"), dict):
+            errors = clip(one_line(self._redact.text(str(made.get("errors") or dict(made)))), 200)
+            raise PermanentError(f"PagerDuty did not make the override: {errors}")
+        return f"PagerDuty made the override {made['override'].get('id')}"
+
+    async def _oncalls(self, asked: Mapping[str, Sequence[str]]) -> list[Found]:
+        """Every page, as far as anybody could read."""
+        rows: list[Found] = []
+        while len(rows) < MOST_ONCALLS:
+            page = {**asked, "include[]": ["users"], "limit": ONCALLS, "offset": len(rows)}
+            answer = await self._known("on-call", "/oncalls", **page)
+            found = _rows(answer, "oncalls")
+            rows += found
+            if not answer.get("more") or not found:
+                break
+        return rows
+
+    async def _known(self, what: str, path: str, **params: Any) -> Found:
+        """What the REST API tells, if we may ask it."""
+        if self._access.api_token is None:
+            raise PermanentError(
+                "who is on call is known to PagerDuty's REST API alone: set pagerduty.api_token and from_email in "
+                "tocsin.yaml"
+            )
+        return await self._rest(what, "GET", path, params=params)
+
     # -- one call -----------------------------------------------------------------------------------------------
 
     def _events(self, key: SecretStr) -> Client:
@@ -338,6 +420,8 @@ class PagerDuty:
         said = _json(response)
         if not response.is_success:
             raise PermanentError(f"PagerDuty refused the {what} (HTTP {status}): {self._why(what, status, said)}")
+        if isinstance(said, list):  # of what was made several at once
+            said = {"rows": said}
         if not isinstance(said, dict):
             raise TemporaryError(f"PagerDuty answered the {what} with no JSON; does something stand in between?")
         return said
@@ -442,6 +526,35 @@ def _part(answer: Found, name: str) -> Found:
 def _rows(answer: Found, name: str) -> list[Found]:
     found = answer.get(name)
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+# Kind of a place, where an on-call entry names it, and what asks for it.
+_ONCALL: tuple[tuple[Literal["schedule", "policy"], str, str], ...] = (
+    ("schedule", "schedule", "schedule_ids[]"),
+    ("policy", "escalation_policy", "escalation_policy_ids[]"),
+)
+
+
+def _duty(row: Found, *, by_level: bool) -> Duty | None:
+    """An on-call entry; None if it names nobody."""
+    user, schedule, level = row.get("user"), row.get("schedule"), row.get("escalation_level")
+    if not isinstance(user, dict) or not user.get("id"):
+        return None
+    email = str(user.get("email") or "")
+    return Duty(
+        name=clip(one_line(clean(str(user.get("name") or user.get("summary") or user["id"]))), 100),
+        email=clean(email) if re.fullmatch(r"[^@\s]+@[^@\s]+", email) else None,
+        level=level if by_level and isinstance(level, int) and level > 0 else 1,
+        since=parse_time(str(row.get("start") or "")),
+        until=parse_time(str(row.get("end") or "")),
+        schedule=str(schedule["id"]) if isinstance(schedule, dict) and schedule.get("id") else None,
+        ref=str(user["id"]),
+    )
+
+
+def _number(row: Found) -> str:
+    address, country = clip(one_line(clean(str(row["address"]))), 200), row.get("country_code")
+    return f"+{country} {address}" if isinstance(country, int) and "@" not in address else address
 
 
 def _assigned(incident: Found) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bot.catalog.config import Service
+from bot.catalog.services import Service
 from bot.engine import Engine
 from bot.incidents import lifecycle
 from bot.incidents.model import Incident

@@ -21,7 +21,7 @@ from bot.kit.db import unavailable
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.runs.auto import Policy
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Log, Offers, Reply
+from bot.slack.context import Context, Log, Offers, Reply, Site
 from bot.slack.inbox import SPEAKS, Inbox
 from bot.slack.people import People
 from bot.slack.views.blocks import mentions
@@ -46,6 +46,7 @@ class Desk:
     log: Log = logbook.opened
     offers: Offers = lambda incident, alerts: ()
     status_pages: Mapping[str, Page] = field(default_factory=dict)
+    site: Site = field(default_factory=Site)
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -125,6 +126,7 @@ class Desk:
                 status_pages=self.status_pages,
                 offers=self.offers,
                 link=self.chat.link,
+                site=self.site,
             )
             reply = await self._run(context, request)
             await tx.session.execute(

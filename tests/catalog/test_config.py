@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 
 from bot.catalog import config
+from bot.catalog.services import Service
 from bot.kit.errors import UserError
 
 TOKEN = "correct-horse-battery-staple"
@@ -41,7 +42,7 @@ def test_a_whole_folder_is_read(tmp_path):
     assert [token.get_secret_value() for token in connection.tokens] == [TOKEN, f"{TOKEN}2"]
     assert (connection.source, connection.labels) == ("alertmanager", {"env": "prod"})
     assert found.services["checkout"].owner == "payments"
-    assert found.services["search"] == config.Service()
+    assert found.services["search"] == Service()
     assert TOKEN not in repr(found)
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from bot.alerts import routing
 from bot.alerts.model import Alert, AlertRow, AlertStatus, Delivery, Episode, Severity
 from bot.alerts.routing import Routes
-from bot.catalog.config import Service
+from bot.catalog.services import Service
 from bot.engine import Engine, Work
 from bot.incidents.intake import KEPT, LOCK, QUEUE_BYTES, REMEMBERED, Incoming, Intake
 from bot.incidents.model import Counter, Incident, TimelineEvent

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col
 
-from bot.catalog.config import Service
+from bot.catalog.services import Service
 from bot.incidents import roles
 from bot.incidents.model import Incident, Page, RoleName, Sev
 from bot.incidents.pager import PageResult

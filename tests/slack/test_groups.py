@@ -31,7 +31,7 @@ class Chat:
 
 def made(chat: Chat | None = None) -> Groups:
     teams = {"team-data": ["alice@example.com"], "team-web": ["UBOB"]}
-    return Groups(chat or Chat({}), teams, {"primary": ["UBOB"], "orders": ["ALICE@example.com"]})
+    return Groups(chat or Chat({}), teams, lambda: {"primary": ["UBOB"], "orders": ["ALICE@example.com"]})
 
 
 def test_teams_and_on_call_lists_of_the_catalog_are_known_by_id_and_by_e_mail():
@@ -40,6 +40,17 @@ def test_teams_and_on_call_lists_of_the_catalog_are_known_by_id_and_by_e_mail():
     assert groups.of(ALICE) == {"@team-data", "@oncall:orders"}
     assert groups.of(BOB) == {"@team-web", "@oncall:primary", "@oncall-primary"}
     assert groups.of(Person("UCAROL")) == frozenset()
+
+
+def test_who_is_on_call_is_asked_at_every_click():
+    now = {"primary": ["UBOB"]}
+    groups = Groups(Chat({}), {}, lambda: now)
+    assert groups.of(BOB) == {"@oncall:primary", "@oncall-primary"}
+
+    now["primary"] = ["ualice"]
+
+    assert groups.of(BOB) == frozenset()
+    assert groups.of(ALICE) == {"@oncall:primary", "@oncall-primary"}
 
 
 async def test_slack_s_user_groups_count_after_a_refresh_but_never_in_the_place_of_the_catalog_s():

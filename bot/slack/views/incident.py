@@ -26,6 +26,8 @@ from bot.slack.views.blocks import (
     section,
 )
 from bot.slack.views.runbook import offered
+from bot.slack.views.service import label as service_label
+from bot.slack.views.service import on_card
 
 Drawn = tuple[str, list[Block]]
 
@@ -52,6 +54,8 @@ def card(noun: Card) -> Drawn:
         blocks.append(section(safe(incident.summary, 1500)))
     if noun.alerts:
         blocks.append(section(_alerts(noun)))
+    if noun.about is not None:
+        blocks += on_card(noun.about)
     blocks += _troubles(noun)
     blocks += _buttons(noun)
     if noun.todo:
@@ -175,7 +179,7 @@ def _facts(noun: Card) -> list[str]:
         f"*Since*\n{moment(incident.detected_at)}",
     ]
     if incident.service:
-        facts.append(f"*Service*\n{safe(incident.service, 100)}")
+        facts.append(f"*Service*\n{service_label(noun.about) if noun.about else safe(incident.service, 100)}")
     if noun.pages:
         facts.append(f"*Paging*\n{_paging(noun)}")
     others = [f"<@{role.person}>" for role in noun.roles if role.name == "responder"]
