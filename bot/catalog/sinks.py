@@ -36,14 +36,20 @@ class Named:
 Secret = Annotated[Any, Named()]
 
 
-def web_address(value: Any) -> Any:
+def exact(value: Any) -> Any:
     """An address of HTTP with nothing in it that is secret."""
     if not isinstance(value, str) or not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#@]*)?", value):
         raise ValueError("write https://, a host and perhaps a path, for example https://grafana.example.com")
-    return value.rstrip("/")
+    return value
 
 
-Web = Annotated[str, BeforeValidator(web_address)]
+def below(value: Any) -> Any:
+    """One that paths are put behind."""
+    return exact(value).rstrip("/")
+
+
+Exact = Annotated[str, BeforeValidator(exact)]
+Web = Annotated[str, BeforeValidator(below)]
 
 
 class SinkSettings(Strict):

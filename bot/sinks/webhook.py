@@ -7,7 +7,7 @@ the event, which is also `webhook-id`, what it has had already.
 import json
 from typing import Annotated, Any
 
-from bot.catalog.sinks import Configured, Named, SinkSettings, Web
+from bot.catalog.sinks import Configured, Exact, Named, SinkSettings
 from bot.incidents.sink import Message, Receipt, Sink
 from bot.kit import signature
 from bot.kit.api import Api
@@ -18,7 +18,7 @@ from bot.runs.redact import Redactor
 class Settings(SinkSettings):
     """Where to, and what signs."""
 
-    url: Web
+    url: Exact
     secret: Annotated[Any, Named(most=2, least=32)]
 
 

@@ -157,7 +157,10 @@ class Filling:
         if not self.status_pages:
             raise UserError("There is no status page: sinks.yaml has no sink that is one (`kind: statuspage`).")
         async with self.engine.db.read() as session:
-            incident = await self._incident(session, about, about["incident"])
+            here = await lifecycle.by_channel(session, str(about.get("channel")))
+            if here is None:
+                raise UserError("This is not an incident channel. Say it in the channel of the incident it is about.")
+            incident = await self._incident(session, about, here.id)
             query = sa.select(TimelineEvent).where(
                 col(TimelineEvent.incident_id) == incident.id, col(TimelineEvent.kind) == PUBLISHED
             )
