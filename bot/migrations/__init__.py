@@ -34,11 +34,13 @@ TABLES = frozenset(
         "incident",
         "outgoing",
         "page",
+        "pager_word",
         "part",
         "postmortem",
     }
     | {"budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {"ticket", "tracker_word"}
 )
 _VERSIONS = "alembic_version"
 

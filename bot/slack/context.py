@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
 from bot.catalog.services import Directory
+from bot.catalog.tracking import Tracking
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
@@ -80,6 +81,7 @@ class Asked:
     books: Books
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
+    services: Sequence[str] = ()  # those that can be paged
 
 
 @dataclass
@@ -100,7 +102,10 @@ class Context:
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
     status_pages: Mapping[str, Page] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
     link: Callable[[str, str], str] = lambda channel, ts: ""
+    services: Sequence[str] = ()
+    recall: Callable[[str], Person | None] = lambda user: None
     site: Site = field(default_factory=Site)
 
     @property

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Tx, Work
 from bot.incidents import access, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
@@ -44,6 +45,7 @@ class Desk:
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    tracking: Tracking = field(default_factory=Tracking)
     offers: Offers = lambda incident, alerts: ()
     status_pages: Mapping[str, Page] = field(default_factory=dict)
     site: Site = field(default_factory=Site)
@@ -124,8 +126,11 @@ class Desk:
                 policy=self.policy,
                 log=self.log,
                 status_pages=self.status_pages,
+                tracking=self.tracking,
                 offers=self.offers,
                 link=self.chat.link,
+                services=inbox.services,
+                recall=self.people.recall,
                 site=self.site,
             )
             reply = await self._run(context, request)
