@@ -90,7 +90,6 @@ class Letters:
             f"{request.reference} needs somebody now.",
             "",
             f"What:     {_line(request.title, 500)}",
-            *([f"Why:      {_line(request.why, 500)}"] if request.why else []),
             f"Severity: {request.severity}",
             *([f"Service:  {_line(request.service, 200)}"] if request.service else []),
             *([f"Where:    {request.url}"] if request.url else []),

@@ -37,7 +37,7 @@ class OnCall:
 
     async def page(self, request: PageRequest) -> PageResult:
         """An alert under our key: what has that key already is the same group there."""
-        proof = await self._post(request, "alerting", request.why)
+        proof = await self._post(request, "alerting")
         return PageResult("sent", "Grafana OnCall has taken the page", proof)
 
     async def act(self, action: Action) -> ActResult:

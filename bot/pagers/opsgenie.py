@@ -107,9 +107,7 @@ class Alerts:
         content: dict[str, Any] = {
             "message": told,
             "alias": page.dedup_key,
-            "description": clip(
-                "\n".join(filter(None, (clean(page.title), clean(page.why), clean(message), page.url))), DESCRIPTION
-            ),
+            "description": clip("\n".join(filter(None, (clean(page.title), clean(message), page.url))), DESCRIPTION),
             "priority": PRIORITY.get(page.severity, "P3"),
             "source": "Tocsin",
             "tags": ["tocsin", page.reference, page.severity],

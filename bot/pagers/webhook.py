@@ -39,7 +39,7 @@ class Requests:
 
     async def page(self, request: PageRequest) -> PageResult:
         """Send it. Sent again, it carries the same `webhook-id`."""
-        proof = await self._post("page", request, key="", message=clean(request.why)[:3000])
+        proof = await self._post("page", request, key="")
         return PageResult("sent", "the webhook took the page", proof)
 
     async def act(self, action: Action) -> ActResult:

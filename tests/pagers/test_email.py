@@ -1,7 +1,6 @@
 """Pages by e-mail: what is written, to whom, what counts as proof, and how it fails."""
 
 import subprocess
-from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
@@ -75,15 +74,6 @@ async def test_the_same_page_has_the_same_message_id_and_another_has_another(tmp
     ]
     assert first == again != third
     assert first.endswith("@example.com>")
-
-
-async def test_why_somebody_is_woken_stands_in_the_letter(tmp_path):
-    async with MailServer() as server:
-        await pager(tmp_path, server.port).page(replace(REQUEST, why="A rollback\r\nBcc: x@example.com failed"))
-
-    read = message_from_bytes(server.letters[0].content, policy=default)
-    assert "Why:      A rollback Bcc: x@example.com failed" in read.get_content()
-    assert read["Bcc"] is None
 
 
 async def test_a_service_of_its_own_is_written_to_alone(tmp_path):
