@@ -32,11 +32,13 @@ TABLES = frozenset(
         "executor_lease",
         "incident",
         "page",
+        "pager_word",
         "part",
         "postmortem",
     }
     | {"budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {"ticket", "tracker_word"}
 )
 _VERSIONS = "alembic_version"
 
