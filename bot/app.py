@@ -501,7 +501,11 @@ class Bot:
             answer_seconds=self.tempo.answer_seconds,
         )
         read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
-        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, people.id_of)
+
+        def known(address: str) -> str | None:
+            return people.id_of(self.config.directory.person(address))
+
+        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, known)
         overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)

@@ -64,10 +64,14 @@ def _address(context: Context, target: str) -> str:
     """What the pager knows somebody by."""
     if (found := PERSON.fullmatch(target)) is None:
         return target
-    person = context.recall(found[1])
-    if person is None or not person.email:
+    person = context.site.known(found[1])
+    mail = person.email if person is not None else None
+    for address, known in context.site.directory.catalog.people.items():
+        if known == found[1] or (mail is not None and known.lower() == mail.lower()):
+            return address  # catalog.yaml says that the pager has another one
+    if mail is None:
         raise UserError(
             f"Slack does not tell the e-mail address of <@{found[1]}>, by which the pager knows people. Write it: "
             f"`{context.word} page name@example.com`"
         )
-    return person.email
+    return mail
