@@ -19,9 +19,10 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import dangling, targets
+from bot.catalog import dangling, targets, tracking
 from bot.catalog.config import Config
 from bot.catalog.targets import Reach
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.budget import Budgets
@@ -38,6 +39,8 @@ from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
 from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.telling import Telling
+from bot.incidents.tickets import Tickets
+from bot.incidents.tracker import Tracker
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database, unavailable
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -80,7 +83,7 @@ from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
 from bot.steps import prometheus
-from bot.web import health, server, webhooks
+from bot.web import health, server, trackers, webhooks
 from bot.web import metrics as metrics_page
 
 log = structlog.get_logger()
@@ -98,6 +101,7 @@ class Shelves:
     sources: Shelf
     steps: Shelf
     pagers: Shelf
+    trackers: Shelf
     exporters: Shelf
     commands: Shelf
     actions: Shelf
@@ -109,6 +113,7 @@ def shelves() -> Shelves:
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).load(),
+        trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
@@ -159,7 +164,11 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach, self.tracking = _configuration(settings.config, environment, self.shelves)
+        self.trackers: dict[str, Tracker] = {
+            name: self.shelves.trackers[access.entry.kind].make(access)
+            for name, access in self.tracking.accesses.items()
+        }
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
         self.grants = Grants.of(self.config.general, self.reach.targets)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
@@ -174,8 +183,11 @@ class Bot:
             parked=self._parked,
             metrics=self.metrics,
         )
-        # Where nothing starts by itself, nothing is looked at for it.
-        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
+        # Where nothing starts by itself, nothing is looked at for it; the same for tickets where there is no tracker.
+        self.react = leaving_out(
+            *(() if self.config.general.auto_runbooks else ("automate",)),
+            *(() if self.trackers else ("tickets", "followups")),
+        )
         self.port = 0
         self._joined: _Joined | None = None
         self._ending: list[Any] = []
@@ -217,6 +229,7 @@ class Bot:
         ]
         found += self.dangling()
         found += self.reach.oddities()
+        found += self.tracking.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
             found += [str(problem) for problem in self.books.refused]
@@ -311,6 +324,7 @@ class Bot:
         app.add_routes(
             webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock, self.metrics)
         )
+        app.add_routes(trackers.routes(self.tracking, self.shelves.trackers, self.engine, self.clock))
         app.add_routes(metrics_page.routes(self.metrics, self.engine, _secret(self.settings.metrics_token)))
         app.add_routes(joined.routes)
         app.add_routes(
@@ -447,7 +461,10 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
-        desk.policy, desk.log = policy, logbook.open
+        desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
+        tickets = Tickets(
+            self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
+        )
         duties = self.pager if isinstance(self.pager, Duties) else None
         desk.site = Site(services, duties is not None, people.id_of, people.recall)
         shifts = Shifts(
@@ -478,6 +495,10 @@ class Bot:
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
             ("automate", automation.consider),
+            ("tickets", tickets.consider),
+            ("ticket", tickets.settle),
+            ("ticket_heard", tickets.hear),
+            ("followups", tickets.followups),
             ("aftermath", aftermath.weigh),
             ("alarm", Alarm(self.engine, pages, lambda: self.config.services).ring),
             ("schedule", schedules.start),
@@ -572,7 +593,7 @@ class Bot:
                 "oncall.learn": self.tempo.oncall_seconds / 6,
             },
         )
-        return _Joined(session, chat, people, refresh_groups, inbox, begin, intake, sockets, routes, clockwork)
+        return _Joined(session, chat, people, refresh_groups, inbox, begin, intake, tickets, sockets, routes, clockwork)
 
     async def _count(self, connection: str, query: str) -> float | None:
         """One number of Prometheus."""
@@ -606,6 +627,9 @@ class Bot:
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
+        elif workflow == "ticket" and self._joined is not None:
+            async with self.engine.transaction() as tx:
+                await self._joined.tickets.give_up(tx, args[0], why)
         elif workflow in ("open", "page", "alarm", "draft"):
             what = {"open": "setting up the channel", "draft": "the post-mortem draft"}.get(workflow, "paging")
             async with self.engine.transaction() as tx:
@@ -633,6 +657,7 @@ class _Joined:
     inbox: Inbox
     begin: Callable[[], Awaitable[None]]
     intake: Intake
+    tickets: Tickets
     sockets: Sockets | None
     routes: list[web.RouteDef]
     clockwork: AsyncIOScheduler
@@ -664,10 +689,12 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in (folder / wanted, wanted, *BROUGHT) if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
+def _configuration(
+    folder: Path, environment: Mapping[str, str], found: Shelves
+) -> tuple[Config, Routes, Reach, Tracking]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes, reach = Config(), Routes(), Reach()
+    config, routes, reach, tracked = Config(), Routes(), Reach(), Tracking()
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -680,10 +707,14 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         reach = targets.load(folder, environment)
     except UserError as error:
         problems.append(str(error))
+    try:
+        tracked = tracking.load(folder, environment, {name: found.trackers[name].Options for name in found.trackers})
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes, reach
+    return config, routes, reach, tracked
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

@@ -90,6 +90,17 @@ def show_runs(event: TimelineEvent) -> Work:
     return Work("show_runs", f"show_runs:{event.id}", (event.incident_id,))
 
 
+def track(event: TimelineEvent) -> Work:
+    """Bring the incident's tickets up to date, and open those that it should have by now."""
+    args, partition = (event.incident_id,), f"tickets:{event.incident_id}"
+    return Work("tickets", f"tickets:{event.id}", args, queue=LINES, partition=partition, merges=True)
+
+
+def export_followups(event: TimelineEvent) -> Work:
+    """Follow-ups go to the tracker where they are worked on."""
+    return Work("followups", f"followups:{event.id}", (event.incident_id,))
+
+
 def _line(workflow: str, event: TimelineEvent) -> Work:
     """Work on an incident's channel: one at a time, whichever process does it, so nothing is made or drawn twice."""
     return Work(workflow, f"{workflow}:{event.id}", (event.incident_id,), queue=LINES, partition=event.incident_id)
@@ -102,29 +113,34 @@ def _draft(event: TimelineEvent, *more: str) -> Work:
 
 
 REACTIONS: dict[str, tuple[Follow, ...]] = {
-    "incident.opened": (open_channel, page, automate),
+    "incident.opened": (open_channel, page, automate, track),
     "incident.suggested": (open_channel,),
-    "incident.accepted": (open_channel, page, refresh, automate),
-    "incident.declined": (refresh,),
-    "incident.resolved": (refresh, conclude),
-    "incident.reopened": (refresh, notify),
+    "incident.accepted": (open_channel, page, refresh, automate, track),
+    "incident.declined": (refresh, track),
+    "incident.resolved": (refresh, conclude, track),
+    "incident.reopened": (refresh, notify, track),
     "alert.attached": (refresh, automate),
     "alert.resolved": (refresh,),
     "alert.stale": (refresh,),
     "alerts.cleared": (notify,),
     "alerts.quiet": (notify,),
     "role.assigned": (refresh, notify),
-    "severity.changed": (refresh, notify),
-    "status.changed": (refresh, notify),
+    "severity.changed": (refresh, notify, track),
+    "status.changed": (refresh, notify, track),
     "note.added": (notify,),
     "task.added": (refresh, notify),
     "task.done": (refresh, notify),
     "task.dropped": (refresh, notify),
     "task.reopened": (refresh, notify),
     "followup.added": (refresh, notify),
-    "followup.done": (refresh, notify),
-    "followup.dropped": (refresh, notify),
-    "followup.reopened": (refresh, notify),
+    "followup.done": (refresh, notify, track),
+    "followup.dropped": (refresh, notify, track),
+    "followup.reopened": (refresh, notify, track),
+    "ticket.opened": (refresh, notify),
+    "ticket.linked": (refresh, notify),
+    "ticket.moved": (refresh,),
+    "ticket.heard": (refresh, notify),
+    "ticket.failed": (refresh, notify),
     "page.sent": (refresh, notify),
     "page.failed": (refresh, notify),
     "page.nobody": (refresh, notify),
@@ -159,6 +175,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "approval.given": (show_approval,),
     "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
+    "postmortem.drafted": (export_followups,),
     "oncall.changed": (notify,),
     "oncall.covered": (notify,),
     "oncall.not_covered": (notify,),

@@ -25,7 +25,7 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
-from bot.catalog import pagers, services, targets
+from bot.catalog import pagers, services, targets, tracking
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -315,6 +315,30 @@ def test_every_key_of_a_whole_file_is_named(title, model):
     assert keys(model) <= set(coded(chapter(read(page_of(title)), title)))
 
 
+@pytest.mark.parametrize(
+    ("title", "model"), [("A tracker", tracking.Entry), ("Which incidents get a ticket", tracking.Rule)]
+)
+def test_every_key_of_a_tracker_is_listed(title, model):
+    assert first_cells(chapter(read("docs/trackers.md"), title)) == keys(model)
+
+
+@pytest.mark.parametrize("kind", list(SHELVES.trackers))
+def test_every_option_of_a_kind_of_tracker_is_listed(kind):
+    title = {"jira": "Jira", "servicenow": "ServiceNow", "github": "GitHub", "gitlab": "GitLab"}[kind]
+
+    assert first_cells(chapter(read("docs/trackers.md"), title)) == keys(SHELVES.trackers[kind].Options)
+
+
+def test_who_has_the_last_word_is_listed_as_the_code_has_it():
+    listed = {
+        coded(cells[0])[0]: cells[1] for cells in rows(chapter(read("docs/trackers.md"), "Who has the last word"))[2:]
+    }
+
+    assert listed == dict(tracking.FIELDS)
+    defaults = tracking.Truth().model_dump()
+    assert {name: listed[name] for name in defaults} == defaults
+
+
 @pytest.mark.parametrize("name", list(catalog.General.model_fields))
 def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
     table = rows(chapter(read("docs/configure.md"), "tocsin.yaml"))
@@ -478,6 +502,9 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
                 assert routing.load(folder / name).routes
             elif name == catalog.TARGETS:
                 assert targets.load(folder, token).targets.connections
+            elif name == catalog.TRACKERS:
+                kinds = {kind: SHELVES.trackers[kind].Options for kind in SHELVES.trackers}
+                assert tracking.load(folder, token, kinds).accesses
             elif name == "prometheus.yml":
                 assert yaml.load(text, name).data["scrape_configs"]
             elif name == "alertmanager.yml":

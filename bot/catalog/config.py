@@ -35,7 +35,7 @@ from bot.kit.yaml import Document, YamlError
 from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
-TARGETS = "targets.yaml"
+TARGETS, TRACKERS = "targets.yaml", "trackers.yaml"
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
 # The connection of alerts that runbooks themselves raise; nobody can send to it.
@@ -244,7 +244,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     problems += [
         f"{wrong.name}:1: this file is not read; call it {wrong.stem}.yaml"
         for wrong in sorted(folder.glob("*.yml"))
-        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS)
+        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS, TRACKERS)
     ]
     opening = _document(folder, GENERAL, problems)
     general = None if opening is None else _tried(opening, General, problems)
@@ -301,6 +301,11 @@ def checked(found: Document, shape: type[Shape]) -> Shape:
         raise ConfigError([f"{found.name}:1: the file must hold keys and values, first of all `version: 1`"])
     if "version" not in found.data:
         raise ConfigError([f"{found.name}:1: 'version' is missing; begin with `version: 1`"])
+    return shaped(found, shape)
+
+
+def shaped(found: Document, shape: type[Shape]) -> Shape:
+    """The same for a part of a file."""
     try:
         return shape.model_validate(found.data)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
-from bot.incidents.model import Incident, Page, Part, Role
+from bot.incidents.model import Incident, Page, Part, Role, Ticket
 from bot.incidents.services import About
 from bot.kit.errors import BotError
 
@@ -48,6 +48,7 @@ class Card:
     pages: Sequence[Page] = ()
     offers: Sequence[Offer] = ()
     todo: int = 0
+    tickets: Sequence[Ticket] = ()
     about: About | None = None
 
     @property

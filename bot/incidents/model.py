@@ -239,6 +239,66 @@ class Task(SQLModel, table=True):
         return f"T{self.number}"
 
 
+class TicketState(StrEnum):
+    """Whether there is a ticket: wanted, made, failed (a person must do something), or gone from its tracker."""
+
+    WANTED = "wanted"
+    MADE = "made"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Ticket(SQLModel, table=True):
+    """A ticket in an issue tracker, as far as it is known here.
+
+    `key` is what it is found again by, `asked` what a person named where they linked one that was there. `status` and
+    `done` are what the tracker last said, `phase` is how our side stood when both agreed, and `standing` how it stands
+    where no row says so (the ticket of a finding). `told` are the timeline events that were written below it, and
+    `revision` is raised by each promise to bring it up to date.
+    """
+
+    __tablename__ = "ticket"
+    __table_args__ = (sa.Index("ticket_remote", "tracker", "remote_id"),)
+
+    id: str = Field(primary_key=True, max_length=32)
+    incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
+    tracker: str
+    purpose: str
+    key: str
+    title: str = ""
+    body: str = ""
+    task_id: str | None = Field(default=None, foreign_key="task.id", max_length=32)
+    asked: str | None = None
+    wanted_by: str = "bot"
+    state: str = TicketState.WANTED
+    phase: str = ""
+    standing: str = ""
+    severity: str = ""
+    remote_id: str | None = None
+    reference: str | None = None
+    url: str | None = None
+    status: str | None = None
+    done: bool = False
+    told: list[str] = Field(default_factory=list, sa_type=Json)
+    error: str | None = None
+    revision: int = 1
+    created_at: datetime
+    changed_at: datetime
+
+
+class TrackerWord(SQLModel, table=True):
+    """What a tracker's webhook said, kept before it was answered; its id is made of the delivery, so it counts once."""
+
+    __tablename__ = "tracker_word"
+
+    id: str = Field(primary_key=True, max_length=32)
+    tracker: str
+    ticket_id: str = Field(foreign_key="ticket.id", max_length=32)
+    what: str
+    by: str
+    received_at: datetime = Field(index=True)
+
+
 class Request(SQLModel, table=True):
     """What a person asked for by command, button or form, kept before it is acknowledged.
 

@@ -14,7 +14,7 @@ from sqlmodel import col
 from bot.alerts.model import AlertRow, AlertState
 from bot.alerts.source import link
 from bot.engine import LINES, Engine, Work
-from bot.incidents import lifecycle, parts, roles, tasks, timeline
+from bot.incidents import lifecycle, parts, roles, tasks, tickets, timeline
 from bot.incidents.chat import (
     Announcement,
     Card,
@@ -385,6 +385,7 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers, servi
         offers=offers(incident, alerts),
         about=await services.about(session, incident.service) if services is not None else None,
         todo=await tasks.open_count(session, incident_id),
+        tickets=[one for one in await tickets.of(session, incident_id) if one.purpose == "incident"],
     )
 
 

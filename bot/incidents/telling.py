@@ -16,7 +16,7 @@ KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
     "run.glass_broken",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
-    *("task.added", "followup.added"),
+    *("task.added", "followup.added", "ticket.failed"),
 )
 
 
@@ -104,6 +104,13 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
         case "task.dropped" | "followup.dropped" | "task.reopened" | "followup.reopened":
             return Notice(f"{event.text}{_by(event)}", ":ballot_box_with_check:")
+        case "ticket.opened" | "ticket.linked":
+            url = event.data.get("url")
+            return Notice(event.text + (f": {url}" if url else ""), ":ticket:")
+        case "ticket.failed":
+            return Notice(event.text, ":warning:")
+        case "ticket.heard":  # what our side does because of it, it says itself
+            return Notice(event.text, ":ticket:") if event.data.get("news") else None
         case "page.failed" | "page.nobody":
             return Notice(event.text, ":warning:")
         case "page.sent":

@@ -37,6 +37,7 @@ TABLES = frozenset(
     }
     | {"budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {"ticket", "tracker_word"}
 )
 _VERSIONS = "alembic_version"
 

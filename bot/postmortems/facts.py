@@ -91,6 +91,16 @@ class SentPage:
 
 
 @dataclass(frozen=True)
+class Withheld:
+    """A runbook that did not start by itself, or not at its time, and why."""
+
+    name: str
+    reason: str
+    at: datetime
+    number: int
+
+
+@dataclass(frozen=True)
 class Held:
     """Who held a role, and when; `who` is a role label as well."""
 
@@ -254,6 +264,7 @@ class Facts:
     last_event_at: datetime | None
     todos: tuple[Todo, ...] = ()
     tickets: tuple[Ticket, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
 
     def moment(self, name: str) -> Moment:
         """The moment called *name*."""
@@ -351,6 +362,7 @@ def gather(incident: Incident, events: Sequence[TimelineEvent], roles: Sequence[
         last_event_at=said[-1].at if said else None,
         todos=_todos(said, who),
         tickets=_tickets(said, who),
+        withheld=_withheld(said, who),
     )
 
 
@@ -689,6 +701,19 @@ def _runs(said: Sequence[_Said], who: People) -> tuple[RunDone, ...]:
         key = str(item.data.get("run"))
         found[key] = _with(found.get(key) or _run(item, who), item, who)
     return tuple(found.values())
+
+
+def _withheld(said: Sequence[_Said], who: People) -> tuple[Withheld, ...]:
+    return tuple(
+        Withheld(
+            _line(who, item.data.get("name") or item.data.get("runbook"), 200) or "a runbook",
+            _line(who, item.data.get("reason"), LINE) or "no reason given",
+            item.at,
+            item.number,
+        )
+        for item in said
+        if item.kind == "runbook.withheld"
+    )
 
 
 def _with(run: RunDone, item: _Said, who: People) -> RunDone:

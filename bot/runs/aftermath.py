@@ -97,11 +97,11 @@ class Aftermath:
             "incidents": sorted({where for _, _, where in said if where}),
             "news": bool(gone) or any(word in WORDS for _, word, _ in said),
         }
-        await self._record(run, "run.raised", text, data, once=f"{run.id}:{found.rule}")
+        await self._record(run, "run.raised", text, data, once=_once(run, found))
 
     async def _before(self, runbook: Runbook, found: Finding) -> dict[str, AlertRow]:
         """What this rule has ever said under this key, by fingerprint."""
-        mine = col(AlertRow.dedup_key).startswith(raising.scope(runbook.id, found), autoescape=True)
+        mine = col(AlertRow.dedup_key).startswith(raising.scope(found.runbook or runbook.id, found), autoescape=True)
         query = sa.select(AlertRow).where(col(AlertRow.connection) == OWN, mine)
         async with self.engine.db.read() as session:
             return {row.fingerprint: row for row in await session.scalars(query)}
@@ -114,7 +114,7 @@ class Aftermath:
             async with self.engine.transaction() as tx:
                 await timeline.record(
                     tx, self.react, run.incident_id, "note.added", text,
-                    now=self.clock(), actor=BOT, data=about, once=f"{run.id}:{found.rule}:{one.item}",
+                    now=self.clock(), actor=BOT, data=about, once=f"{_once(run, found)}:{one.item}",
                 )  # fmt: skip
 
     async def _unsaid(self, run: Run, found: Finding) -> None:
@@ -123,7 +123,7 @@ class Aftermath:
             return
         text = f"Run {run.number} cannot say whether “{found.rule}” holds: {found.problem}"
         data = {"rule": found.rule, "problem": found.problem}
-        await self._record(run, "run.unjudged", text, data, once=f"{run.id}:{found.rule}")
+        await self._record(run, "run.unjudged", text, data, once=_once(run, found))
 
     # -- whether it goes on by itself -----------------------------------------------------------------------------
 
@@ -177,9 +177,16 @@ def _findings(run: Run, runbook: Runbook) -> list[Finding]:
     return raising.findings(runbook, known, RunState(run.state), run.failure)
 
 
+def _once(run: Run, found: Finding) -> str:
+    """What is said of a rule once for each run; a runbook that was called may have found things under several keys."""
+    called = f"{found.runbook}:{found.key}:" if found.runbook else ""
+    return f"{run.id}:{called}{found.rule}"
+
+
 def _firing(runbook: Runbook, found: Finding, one: Firing) -> Alert:
-    key = raising.dedup_key(runbook.id, found, one.item)
-    about = {"alertname": f"{runbook.id}/{found.rule}", "runbook": runbook.id, "rule": found.rule}
+    name = found.runbook or runbook.id
+    key = raising.dedup_key(name, found, one.item)
+    about = {"alertname": f"{name}/{found.rule}", "runbook": name, "rule": found.rule}
     about |= {name: value for name, value in (("key", found.key), ("item", one.item)) if value}
     return Alert(
         status=AlertStatus.FIRING,

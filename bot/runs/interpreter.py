@@ -41,7 +41,7 @@ from bot.runs.grants import Grants
 from bot.runs.journal import SUMMARY, Journal, Lost, Opened, Outcome, Record, tried_since
 from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep, StepState
 from bot.runs.plan import Plan
-from bot.runs.raising import findings
+from bot.runs.raising import findings, of_called, together
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
@@ -53,6 +53,7 @@ log = structlog.get_logger()
 SLACK = timedelta(milliseconds=50)
 TAIL_LINES, TAIL_LINE = 8, 300
 ITEMS = 200
+TOLD_FAILED = (StepState.FAILED, StepState.FAILED_IGNORED)
 GONE_BY = (StepState.SUCCEEDED, StepState.SKIPPED, StepState.FAILED_IGNORED, StepState.PREVIEWED)
 READ_TRIES = Retry(attempts=3)
 ONCE = Retry(attempts=1)
@@ -244,12 +245,11 @@ class Interpreter:
         if not going.run.dry_run:
             state, failure = await self._after(going, scope, state, failure)
         outputs = self._outputs(going, scope)
-        if not going.runbook.raises:
-            await self.journal.ended(going.run.id, state, failure, outputs)
-            return
         found = findings(going.runbook, scope.values, state, failure, going.redact.text)
-        raised = [finding.model_dump() for finding in found]
-        await self.journal.ended(going.run.id, state, failure, outputs, raised)
+        called = [] if going.run.dry_run else [one for each in going.called.values() for one in each]
+        raised = [finding.model_dump() for finding in together([*found, *called])]
+        rules = any(book.raises for book in (going.runbook, *going.books.values()))
+        await self.journal.ended(going.run.id, state, failure, outputs, raised if rules else None)
 
     async def _steps(self, going: Going, scope: Scope) -> tuple[RunState, dict[str, Any] | None]:
         """How the steps ended. Once a later phase was begun, this is known, and they are only gone through again."""
@@ -604,26 +604,39 @@ class Interpreter:
                 failed = inner.having(failure={**NOTHING_FAILED, **(stop.failure or {})})
                 await self._tried(going, failed, book.on_failure, f"{path}/on_failure")
                 await self._tried(going, failed, book.always, f"{path}/always")
+                self._found(going, inner, path, RunState.FAILED, stop.failure)
                 about = stop.failure or NOTHING_FAILED
                 raise PermanentError(f"{about['step']}: {about['message']}") from None
             raise
-        if broken := await self._tried(going, inner, book.always, f"{path}/always"):
+        broken = await self._tried(going, inner, book.always, f"{path}/always")
+        self._found(going, inner, path, RunState.SUCCEEDED, None)
+        if broken:
             raise PermanentError(f"{broken[0][0]}: {broken[0][1]}")
         return self._outputs(going, inner)
 
     async def _called_before(self, going: Going, scope: Scope, step: Step, row: RunStep, path: str) -> None:
-        """Go through what a runbook did that was called before a restart, to know what of it to take back."""
+        """Go through what a runbook did that was called before a restart, to know what of it to take back and what it
+        has found.
+        """
         replaying, going.replaying = going.replaying, True
         try:
             params = self._attempts.filled(step, self._attempts.context(going, scope, step, row))
             book = going.books[str(params.model_dump()["use"])]
             checked = values.check(book, params.model_dump()["params"])
             inner = await self._scope(going, book, checked, prefix=f"{path}/", depth=scope.depth + 1)
-            await self._block(going, inner, book.steps, f"{path}/steps")
+            failed = {"step": row.name, "message": row.error} if row.state in TOLD_FAILED else None
+            with contextlib.suppress(Stop):
+                await self._block(going, inner, book.steps, f"{path}/steps")
+            self._found(going, inner, path, RunState.FAILED if failed else RunState.SUCCEEDED, failed)
         except (Stop, PermanentError, values.ParamErrors, KeyError):
             pass  # it ended early, and all that it had begun is known now
         finally:
             going.replaying = replaying
+
+    def _found(self, going: Going, scope: Scope, path: str, state: RunState, failure: Mapping[str, Any] | None) -> None:
+        """Keep what the rules of a runbook say that the step at *path* called."""
+        said = findings(scope.runbook, scope.values, state, failure, going.redact.text)
+        going.called[path] = of_called(scope.runbook, said)
 
     # -- how a step is treated ------------------------------------------------------------------------------------
 

@@ -50,6 +50,12 @@ class IncidentPages:
             await self._wrote(incident, key, "sent" if result.outcome == "done" else "nobody", result.detail)
         return result
 
+    async def missed(self, *, key: str, service: str | None, why: str) -> None:
+        """A page that is not known to have gone through counts as failed, until it is asked for again."""
+        async with self.engine.db.read() as session:
+            incident = await lifecycle.find(session, self.incident_id)
+        await self._wrote(incident, key, "failed", why)
+
     async def wake(self, why: str, *, key: str, service: str | None) -> None:
         """A page of its own, once for each *key*, that says *why*; who was woken for the incident is woken again."""
         async with self.engine.db.read() as session:

@@ -4,7 +4,7 @@ A rule (`raises` in a runbook) speaks of everything under its key: what it finds
 found any more has resolved. A rule that cannot be computed, or gives none, says nothing, and nothing changes by it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -37,9 +37,12 @@ class Firing(_Part):
 
 
 class Finding(_Part):
-    """What one rule says: all that fires under its key. With a *problem*, nothing."""
+    """What one rule says: all that fires under its key. With a *problem*, nothing. *runbook* is whose rule it is, where
+    that is not the run's own but one that it called.
+    """
 
     rule: str
+    runbook: str = ""
     key: str = ""
     into: str
     severity: str
@@ -59,6 +62,25 @@ def findings(
         return []
     about = {"failed": state in FAILED, "failure": {"step": "", "message": "", **(failure or {})}}
     return [found for rule in runbook.raises if (found := _finding(rule, {**known, **about}, plain)) is not None]
+
+
+def of_called(runbook: Runbook, found: Sequence[Finding]) -> list[Finding]:
+    """What the rules of a runbook say that was called by another."""
+    return [one.model_copy(update={"runbook": runbook.id}) for one in found]
+
+
+def together(found: Iterable[Finding]) -> list[Finding]:
+    """What one run says, each rule once under each key: a runbook that was called twice found it all."""
+    made: dict[tuple[str, str, str], Finding] = {}
+    for one in found:
+        known = made.setdefault((one.runbook, one.rule, one.key), one)
+        if known is not one:
+            firing = {each.item: each for each in (*known.firing, *one.firing)}
+            problem = known.problem or one.problem
+            made[one.runbook, one.rule, one.key] = known.model_copy(
+                update={"firing": list(firing.values())[:MOST], "problem": problem}
+            )
+    return list(made.values())
 
 
 def dedup_key(runbook: str, finding: Finding, item: str) -> str:

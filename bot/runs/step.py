@@ -155,6 +155,10 @@ class Pages(Protocol):
         """
         ...
 
+    async def missed(self, *, key: str, service: str | None, why: str) -> None:
+        """Say that the page asked for under *key* is not known to have gone through, and nobody asks again for now."""
+        ...
+
 
 @dataclass(frozen=True)
 class StepContext:
@@ -215,7 +219,8 @@ class StepContext:
 class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
     `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
-    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
+    `needs(params)`, the connections, hosts and files it uses, as ``("connection", name)``, for whoever checks
+    beforehand, and what it would use if it is there, as ``("beside", folder)``: a yes holds for these; and
     `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None. With
     `looks_first(params)` it may say that every attempt looks whether it was done before: interrupted by a crash, such
     an attempt is made again although it writes, with `context.again`, and nobody is asked. `SHORT` names the parameter

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
 from bot.catalog.services import Directory
+from bot.catalog.tracking import Tracking
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
@@ -98,6 +99,7 @@ class Context:
     groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    tracking: Tracking = field(default_factory=Tracking)
     link: Callable[[str, str], str] = lambda channel, ts: ""
     site: Site = field(default_factory=Site)
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Tx, Work
 from bot.incidents import access, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
@@ -43,6 +44,7 @@ class Desk:
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    tracking: Tracking = field(default_factory=Tracking)
     offers: Offers = lambda incident, alerts: ()
     site: Site = field(default_factory=Site)
 
@@ -121,6 +123,7 @@ class Desk:
                 groups=self.groups(person),
                 policy=self.policy,
                 log=self.log,
+                tracking=self.tracking,
                 offers=self.offers,
                 link=self.chat.link,
                 site=self.site,

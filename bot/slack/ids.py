@@ -21,6 +21,7 @@ REJECT = "approval.reject"
 APPROVE_WITH = "approval.approve_with"
 REJECT_WITH = "approval.reject_with"
 TASK_DONE = "task.done"
+EXPORT = "followup.export"
 POSTMORTEM = "postmortem.draft"
 OPEN_LINK = "link.open"
 

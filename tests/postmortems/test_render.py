@@ -126,6 +126,13 @@ def test_a_governed_run_is_told_with_its_approvals_and_its_rollback():
     assert "After the failure: Say so" in told_of
 
 
+def test_a_runbook_that_did_not_start_by_itself_is_among_the_runbooks():
+    story = Story()
+    story.say(5, "runbook.withheld", "x", runbook="restart", name="Restart", why="cap", reason="it ran 3 times")
+
+    assert "- Restart did not start by itself: it ran 3 times" in document(story)
+
+
 def test_a_drill_says_that_it_does_not_count():
     assert "**Kind: drill.**" in document(Story(kind="drill"))
 

@@ -184,6 +184,20 @@ async def test_only_news_is_told_in_the_channel(world):
     assert [said(world.incident, event) is not None for event in found] == [True, False]
 
 
+async def test_what_a_called_runbook_found_is_its_own_alert_and_each_key_is_told(world):
+    firing = [Firing(item="", title="too old")]
+    about = {"rule": "old", "runbook": "inner", "into": "alert", "severity": "high", "firing": firing}
+    await world.ended(Finding(key="web-1", **about), Finding(key="web-2", **about))
+
+    async with world.engine.db.read() as session:
+        rows = list(await session.scalars(sa.select(AlertRow).where(col(AlertRow.connection) == OWN)))
+        told = await timeline.whole(session, world.incident.id)
+    mine = [row for row in rows if row.dedup_key.startswith("inner:old:")]
+    assert sorted(row.labels["key"] for row in mine) == ["web-1", "web-2"]
+    assert {row.labels["runbook"] for row in mine} == {"inner"}
+    assert len([event for event in told if event.kind == "run.raised"]) == 2
+
+
 async def test_a_finding_may_stay_on_the_timeline(world):
     await world.ended(drift("web", into="timeline"))
 

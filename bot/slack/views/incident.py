@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bot.alerts.model import AlertRow, AlertState
 from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Remark, Unfurnished
-from bot.incidents.model import Incident, Status
+from bot.incidents.model import Incident, Status, Ticket
 from bot.kit.clock import duration_text
 from bot.kit.text import one_line
 from bot.slack import ids
@@ -58,6 +58,8 @@ def card(noun: Card) -> Drawn:
         blocks += on_card(noun.about)
     blocks += _troubles(noun)
     blocks += _buttons(noun)
+    if noun.tickets:
+        blocks.insert(2, context(*(_ticket(one) for one in noun.tickets[:5])))
     if noun.todo:
         blocks.append(context(f":ballot_box_with_check: {noun.todo} to do: `/inc task list` shows it"))
     blocks.append(context("`/inc help` shows what else can be done here."))
@@ -190,6 +192,15 @@ def _facts(noun: Card) -> list[str]:
     if incident.resolved_at:
         facts.append(f"*Resolved*\n{moment(incident.resolved_at)}")
     return facts
+
+
+def _ticket(ticket: Ticket) -> str:
+    if ticket.reference is None:
+        word = "not opened" if ticket.error else "being opened"
+        return f":ticket: {safe(ticket.tracker, 60)}: {word}"
+    where = link(ticket.url, ticket.reference) if ticket.url else safe(ticket.reference, 60)
+    said = "gone" if ticket.state == "gone" else safe(ticket.status or "", 60)
+    return f":ticket: {where} {said}" + (" :warning: not up to date" if ticket.error and said != "gone" else "")
 
 
 def _paging(noun: Card) -> str:
