@@ -27,13 +27,15 @@ from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
 from bot.incidents.budget import Budgets
 from bot.incidents.chat import Look
+from bot.incidents.hearing import Hearing
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
 from bot.incidents.model import Incident
 from bot.incidents.oncall import Board, Duties
 from bot.incidents.opening import Opening
-from bot.incidents.pager import Pager
-from bot.incidents.paging import Paging
+from bot.incidents.overdue import Overdue, trouble
+from bot.incidents.pager import Acts, Hears, Looks, Pager
+from bot.incidents.paging import Paging, Rules
 from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
@@ -85,11 +87,21 @@ from bot.slack.socket import Patience, Sockets
 from bot.steps import prometheus
 from bot.web import health, server, trackers, webhooks
 from bot.web import metrics as metrics_page
+from bot.web import pagers as pager_routes
 
 log = structlog.get_logger()
 
 # Larger than any body the webhooks take; they keep their own bound while reading.
 WEB_LIMIT = 17 * 1024**2
+# What people are told of when it is given up, and how it is called.
+PARKED = {
+    "open": "setting up the channel",
+    "page": "paging",
+    "alarm": "waking the owner of a runbook",
+    "draft": "the post-mortem draft",
+    "sync_pages": "telling the pager how the incident stands",
+    "press": "calling more people by the pager",
+}
 # Where the runbooks are that the bot brings: in its source, and in the package.
 BROUGHT = (Path(__file__).parent.parent / "runbooks", Path(__file__).parent / "data/runbooks")
 
@@ -112,7 +124,7 @@ def shelves() -> Shelves:
     return Shelves(
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
-        pagers=Shelf("bot.pagers", must_have=("make",)).load(),
+        pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
@@ -135,6 +147,7 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
+    watch_seconds: float = 5.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
     fresh_seconds: float = FRESH
@@ -170,6 +183,9 @@ class Bot:
             for name, access in self.tracking.accesses.items()
         }
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
+        self.fallbacks: dict[str, Pager] = {
+            name: self.shelves.pagers[name].make(self.config) for name in self.config.general.fallback_pagers
+        }
         self.grants = Grants.of(self.config.general, self.reach.targets)
         self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
         self.metrics = Metrics()
@@ -183,13 +199,16 @@ class Bot:
             parked=self._parked,
             metrics=self.metrics,
         )
-        # Where nothing starts by itself, nothing is looked at for it; the same for tickets where there is no tracker.
-        self.react = leaving_out(
-            *(() if self.config.general.auto_runbooks else ("automate",)),
-            *(() if self.trackers else ("tickets", "followups")),
-        )
+        # Where nothing starts by itself, nothing is looked at for it; nor where no tracker or pager can be told.
+        idle = [] if self.config.general.auto_runbooks else ["automate"]
+        if not any(isinstance(pager, Acts) for pager in (self.pager, *self.fallbacks.values())):
+            idle += ["sync_pages", "press"]
+        if not self.trackers:
+            idle += ["tickets", "followups"]
+        self.react = leaving_out(*idle)
         self.port = 0
         self._joined: _Joined | None = None
+        self._paging: Paging | None = None
         self._ending: list[Any] = []
 
     async def start(self) -> None:
@@ -333,7 +352,8 @@ class Bot:
                     "database": self._database,
                     "engine": self._lease,
                     "slack": joined.reachable,
-                }
+                },
+                {"pager": self._paged},
             )
         )
         joined.runner = server.runner(app, stop_seconds=self.tempo.drain_seconds)
@@ -366,7 +386,8 @@ class Bot:
             await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
         else:
             await self.engine.close()
-        await self.pager.close()
+        for pager in self._pagers().values():
+            await pager.close()
         if joined is not None:
             await joined.session.close()
             log.info("bot.stopped")
@@ -390,11 +411,17 @@ class Bot:
         board = Board(self.config.directory, self.clock)
         groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, board.members)
         ranking = Ranking(self.engine, self.books, self.clock)
+        rules = self._rules()
+        paging = Paging(
+            self.engine, self.react, self.pager, general.pager, general.public_url, self.clock, rules,
+            self.fallbacks, general.pager if self._raising() else None,
+        )  # fmt: skip
 
         def pages(incident: Incident) -> IncidentPages:
             return IncidentPages(
-                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
-            )
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url,
+                paging.due,
+            )  # fmt: skip
 
         interpreter = Interpreter(
             self.engine,
@@ -425,6 +452,7 @@ class Bot:
             fill=filling.fill,
             suggest=filling.suggest,
             channels=filling.channels,
+            services=self._services(),
         )
         desk.inbox = inbox
         look = Look(
@@ -445,7 +473,6 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        paging = Paging(self.engine, self.react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
@@ -455,6 +482,9 @@ class Bot:
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
         )
+        read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
+        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, people.id_of)
+        overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
         aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
@@ -485,6 +515,11 @@ class Bot:
             ("refresh", opening.refresh),
             ("notify", telling.notify),
             ("page", paging.page),
+            ("page_again", paging.again),
+            ("sync_pages", paging.sync),
+            ("press", paging.press),
+            ("overdue", overdue.overdue),
+            ("hear", hearing.hear),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),
@@ -580,6 +615,7 @@ class Bot:
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
+                "pages.watch": overdue.tick,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
                 "budgets.look": budgets.tick,
@@ -588,16 +624,36 @@ class Bot:
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
+                "pages.watch": self.tempo.watch_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
                 "oncall.look": self.tempo.oncall_seconds,
                 "oncall.learn": self.tempo.oncall_seconds / 6,
             },
         )
+        self._paging = paging
+        routes += pager_routes.routes(self._pagers(), hearing)
         return _Joined(session, chat, people, refresh_groups, inbox, begin, intake, tickets, sockets, routes, clockwork)
 
     async def _count(self, connection: str, query: str) -> float | None:
         """One number of Prometheus."""
         return await prometheus.ask(self.reach, connection, query, self.config.general.private_networks, self.clock)
+
+    def _pagers(self) -> dict[str, Pager]:
+        """Every pager by its name: the one that wakes people, and those that stand in."""
+        return {**self.fallbacks, self.config.general.pager: self.pager}
+
+    def _rules(self) -> Rules:
+        return Rules.of(self.config.general, sees=isinstance(self.pager, Looks) and self.pager.sees)
+
+    def _raising(self) -> bool:
+        """Whether what people raise in the pager shall be alerts here."""
+        access, name = self.config.pagerduty, self.config.general.pager
+        return bool(access and access.alerts) and name in self.shelves.sources and isinstance(self.pager, Hears)
+
+    def _services(self) -> list[str]:
+        """The services that can be paged by name: those with a key of their own."""
+        access = self.config.pagerduty
+        return sorted(access.services) if access is not None else sorted(self.config.services)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -608,6 +664,10 @@ class Bot:
         except (sa.exc.SQLAlchemyError, OSError) as error:
             return f"the database does not answer ({type(error).__name__})"
         return None
+
+    async def _paged(self) -> str | None:
+        async with self.db.read() as session:
+            return await trouble(session, self.config.general.pager, self.clock())
 
     async def _lease(self) -> str | None:
         age = self.engine.lease_age()
@@ -630,11 +690,14 @@ class Bot:
         elif workflow == "ticket" and self._joined is not None:
             async with self.engine.transaction() as tx:
                 await self._joined.tickets.give_up(tx, args[0], why)
-        elif workflow in ("open", "page", "alarm", "draft"):
-            what = {"open": "setting up the channel", "draft": "the post-mortem draft"}.get(workflow, "paging")
+        elif workflow in PARKED:
+            what = PARKED[workflow]
             async with self.engine.transaction() as tx:
                 if workflow == "open":
                     await parts.give_up(tx, args[0], why)
+                elif workflow == "page" and self._paging is not None:
+                    await self._paging.give_up(tx, args[0], args[1], why)
+                    return  # that it failed says more
                 await timeline.record(
                     tx,
                     self.react,
@@ -725,6 +788,12 @@ def _unknown(config: Config, found: Shelves) -> list[str]:
     ]
     if config.general.pager not in found.pagers:
         problems.append(f"tocsin.yaml: there is no pager {config.general.pager!r}; there is: {', '.join(found.pagers)}")
+    for name in config.general.fallback_pagers:
+        if name not in found.pagers:
+            problems.append(f"tocsin.yaml: fallback_pagers: there is no {name!r}; there is: {', '.join(found.pagers)}")
+        elif name in (config.general.pager, "log"):
+            told = "it wakes nobody" if name == "log" else "it is the pager itself"
+            problems.append(f"tocsin.yaml: fallback_pagers: {name!r} cannot stand in, {told}")
     return problems
 
 

@@ -118,6 +118,23 @@ class Metrics:
         )
         for outcome in ("started", "missed", "off", "refused", "gone"):
             self._times[(outcome,)]
+        # Pagers.
+        self._page_tries = _Children(
+            Counter(
+                "tocsin_page_tries_total",
+                "Tries to wake somebody by pager: sent, nobody (there is none), failed (refused), again (not reached)",
+                ["pager", "outcome"],
+                registry=registry,
+            )
+        )
+        self._words = _Children(
+            Counter(
+                "tocsin_pager_words_total",
+                "What pagers told by themselves, by what was made of it",
+                ["pager", "outcome"],
+                registry=registry,
+            )
+        )
         # Slack talks to us.
         self._acks = _Children(
             Histogram(
@@ -245,6 +262,16 @@ class Metrics:
     def scheduled(self, outcome: str, times: int = 1) -> None:
         """Times of a schedule came: started, missed, off, refused or gone."""
         self._times[(outcome,)].inc(times)
+
+    # -- pagers -----------------------------------------------------------------------------------------------------
+
+    def paged(self, pager: str, outcome: str) -> None:
+        """A pager was asked to wake somebody: sent, nobody, failed, or again (it could not be reached)."""
+        self._page_tries[pager, outcome].inc()
+
+    def told(self, pager: str, outcome: str) -> None:
+        """A pager told something: what was made of it, in a word of the code."""
+        self._words[pager, outcome].inc()
 
     # -- Slack ----------------------------------------------------------------------------------------------------
 

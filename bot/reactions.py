@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bot.engine import LINES, RUNS, Work
+from bot.incidents import paging
 from bot.incidents.model import TimelineEvent
 from bot.runs.alarm import GLASS, ROLLBACK
 
@@ -18,6 +19,29 @@ def open_channel(event: TimelineEvent) -> Work:
 def page(event: TimelineEvent) -> Work:
     """Wake somebody: the first page of an incident."""
     return Work("page", f"page:{event.incident_id}:1", (event.incident_id, 1))
+
+
+def wake(event: TimelineEvent) -> Work:
+    """Wake somebody: a further page of an incident."""
+    number = event.data["number"]
+    return Work("page", f"page:{event.incident_id}:{number}", (event.incident_id, number))
+
+
+def sync_pages(event: TimelineEvent) -> Work:
+    """Have the pager know what is known here: acknowledged, resolved."""
+    return paging.synced(event.incident_id, event.id)
+
+
+def press(event: TimelineEvent) -> Work:
+    """Call more people to a page, or have the pager know of a change."""
+    partition = f"pages:{event.incident_id}"
+    return Work("press", f"press:{event.id}", (event.incident_id, event.id), queue=LINES, partition=partition)
+
+
+def page_again(event: TimelineEvent) -> Work:
+    """Wake somebody for an incident that is not over after all."""
+    partition = f"pages:{event.incident_id}"  # after the pager was told of the end
+    return Work("page_again", f"page_again:{event.id}", (event.incident_id, event.id), queue=LINES, partition=partition)
 
 
 def refresh(event: TimelineEvent) -> Work:
@@ -117,16 +141,16 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "incident.suggested": (open_channel,),
     "incident.accepted": (open_channel, page, refresh, automate, track),
     "incident.declined": (refresh, track),
-    "incident.resolved": (refresh, conclude, track),
-    "incident.reopened": (refresh, notify, track),
+    "incident.resolved": (refresh, conclude, track, sync_pages),
+    "incident.reopened": (refresh, notify, track, page_again),
     "alert.attached": (refresh, automate),
     "alert.resolved": (refresh,),
     "alert.stale": (refresh,),
     "alerts.cleared": (notify,),
     "alerts.quiet": (notify,),
     "role.assigned": (refresh, notify),
-    "severity.changed": (refresh, notify, track),
-    "status.changed": (refresh, notify, track),
+    "severity.changed": (refresh, notify, track, press),
+    "status.changed": (refresh, notify, track, press),
     "note.added": (notify,),
     "task.added": (refresh, notify),
     "task.done": (refresh, notify),
@@ -144,6 +168,21 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "page.sent": (refresh, notify),
     "page.failed": (refresh, notify),
     "page.nobody": (refresh, notify),
+    "page.asked": (wake, refresh, notify),
+    "page.delayed": (refresh, notify),
+    "page.acknowledged": (refresh, notify, sync_pages),
+    "page.unacknowledged": (refresh, notify),
+    "page.unanswered": (refresh, notify, press),
+    "page.escalated": (refresh, notify),
+    "page.reassigned": (refresh, notify),
+    "page.resolved": (refresh, notify),
+    "page.reopened": (refresh, notify),
+    "page.responder_asked": (notify,),
+    "page.responder_answered": (notify,),
+    "page.noted": (notify,),
+    "page.updated": (refresh, notify),
+    "page.refused": (notify,),
+    "help.asked": (notify, press),
     "part.retried": (open_channel,),
     "part.failed": (refresh,),
     "part.mended": (refresh,),

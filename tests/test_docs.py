@@ -353,6 +353,8 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "auto_runbooks": "`false`",
         "schedules": "`false`",
         "pagerduty": "none",
+        "page_ack_minutes": "see below",
+        "page_updates": "`false`",
         **dict.fromkeys(("email", "webhook", "oncall_webhook", "opsgenie"), "none"),
     }
 
@@ -487,6 +489,7 @@ def test_the_make_targets_that_are_named_exist():
 def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
     token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
     token |= dict.fromkeys(("PAGERDUTY_ROUTING_KEY", "PAGERDUTY_SEARCH_KEY", "PAGERDUTY_TOKEN"), "p" * 32)
+    token["PAGERDUTY_WEBHOOK_SECRET"] = "p" * 32
     token |= dict.fromkeys(("SMTP_PASSWORD", "PAGE_WEBHOOK_SECRET"), "q" * 32)
     seen = set()
     for number, (page, name, text) in enumerate(titled("yaml", "#")):

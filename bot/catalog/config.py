@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -99,6 +99,9 @@ def _address(value: Any) -> Any:
 Address = Annotated[str, BeforeValidator(_address)]
 
 
+SevName = Literal["SEV1", "SEV2", "SEV3", "SEV4", "SEV5"]
+
+
 class PagerDuty(Strict):
     """`pagerduty:` in `tocsin.yaml`. Keys and tokens are named, never written here."""
 
@@ -106,6 +109,8 @@ class PagerDuty(Strict):
     services: dict[str, Any] = Field(default_factory=dict)
     api_token: Any = None
     from_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    webhook_secrets: Any = None
+    alerts: StrictBool = False
     events_url: Address = "https://events.pagerduty.com"
     api_url: Address = "https://api.pagerduty.com"
 
@@ -130,6 +135,11 @@ class General(Strict):
     operations_channel: str | None = None
     retention: Retention = Retention()
     pagerduty: PagerDuty | None = None
+    page_ack_minutes: dict[SevName, Annotated[StrictInt, Field(ge=1, le=1440)]] | None = None
+    fallback_pagers: tuple[str, ...] = ()
+    fallback_after_seconds: Annotated[StrictInt, Field(ge=10, le=3600)] = 60
+    page_on_severity: Literal["tell", "escalate", "nothing"] = "tell"
+    page_updates: StrictBool = False
     email: pagers_.Email | None = None
     webhook: pagers_.Webhook | None = None
     oncall_webhook: pagers_.OnCallWebhook | None = None
@@ -183,6 +193,8 @@ class PagerDutyAccess:
     from_email: str | None
     events_url: str
     api_url: str
+    webhook_secrets: tuple[SecretStr, ...] = ()
+    alerts: bool = False
 
 
 @dataclass(frozen=True)
@@ -446,6 +458,14 @@ def _pagerduty(
             return None
 
     before = len(problems)
+    named = asked.webhook_secrets if isinstance(asked.webhook_secrets, list) else [asked.webhook_secrets]
+    hooks = [secret(one, "webhook_secrets") for one in named if one is not None]
+    if len(hooks) > 3:
+        told = "pagerduty.webhook_secrets: give one secret, or two while you change it; three at most"
+        problems.append(str(found.error(("pagerduty", "webhook_secrets"), told)))
+    if asked.alerts and not hooks:
+        told = "pagerduty.alerts: what PagerDuty tells comes by its webhook; set webhook_secrets"
+        problems.append(str(found.error(("pagerduty", "alerts"), told)))
     routing_key = secret(asked.routing_key, "routing_key")
     services = {name: secret(reference, "services", name) for name, reference in asked.services.items()}
     api_token = None if asked.api_token is None else secret(asked.api_token, "api_token")
@@ -462,4 +482,6 @@ def _pagerduty(
         asked.from_email,
         asked.events_url,
         asked.api_url,
+        tuple(one for one in hooks if one is not None),
+        asked.alerts,
     )

@@ -74,10 +74,14 @@ class Notice:
 
 @dataclass(frozen=True)
 class Cleared:
-    """No alert fires any more, and the question whether the incident is over. Of *silent* of them no end was heard."""
+    """No alert fires any more, and the question whether the incident is over. Of *silent* of them no end was heard.
+
+    *said*: it is asked for another reason.
+    """
 
     incident: Incident
     silent: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)

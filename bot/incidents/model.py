@@ -185,9 +185,15 @@ class Part(SQLModel, table=True):
 
 
 class Page(SQLModel, table=True):
-    """One attempt to wake somebody, and what the pager said. `outcome` is sent, failed or nobody."""
+    """One page: whom it is to wake, what the pager said of it, and what became of it.
+
+    `outcome` is what came of sending it: sending (not known yet), sent, failed or nobody. `due_at` is when somebody has
+    to look after it, because it is not sent or not acknowledged by then; `level` is how far that has gone. `heard` has
+    the pager's own time of the newest word about each side of it, so that what comes late undoes nothing.
+    """
 
     __tablename__ = "page"
+    __table_args__ = (sa.Index("page_due", "due_at"), sa.Index("page_key", "dedup_key"))
 
     id: str = Field(primary_key=True, max_length=32)
     incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
@@ -196,6 +202,42 @@ class Page(SQLModel, table=True):
     outcome: str
     detail: str
     at: datetime
+    asked_at: datetime | None = None
+    service: str | None = None
+    why: str = ""
+    dedup_key: str = ""
+    external_id: str | None = None
+    url: str | None = None
+    assigned: str | None = None
+    level: int = 0
+    due_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    resolved_at: datetime | None = None
+    heard: dict[str, str] = Field(default_factory=dict, sa_type=Json)
+
+    @property
+    def state(self) -> str:
+        """sending, failed, nobody; or of one that was sent: sent, acknowledged, resolved."""
+        if self.outcome != "sent":
+            return self.outcome
+        if self.resolved_at is not None:
+            return "resolved"
+        return "sent" if self.acknowledged_at is None else "acknowledged"
+
+
+class PagerWord(SQLModel, table=True):
+    """Something that a pager told by itself, as it came (zlib-compressed), and what was made of it."""
+
+    __tablename__ = "pager_word"
+
+    id: str = Field(primary_key=True, max_length=32)
+    pager: str
+    received_at: datetime = Field(index=True)
+    body: bytes = Field(sa_type=sa.LargeBinary)
+    outcome: str = "waiting"
+    detail: str = ""
+    incident_id: str | None = Field(default=None, max_length=32)
 
 
 class TaskKind(StrEnum):

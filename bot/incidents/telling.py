@@ -14,6 +14,7 @@ from bot.kit.clock import Clock
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
+    *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
     *("task.added", "followup.added", "ticket.failed"),
@@ -111,9 +112,24 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":warning:")
         case "ticket.heard":  # what our side does because of it, it says itself
             return Notice(event.text, ":ticket:") if event.data.get("news") else None
-        case "page.failed" | "page.nobody":
+        case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
             return Notice(event.text, ":warning:")
-        case "page.sent":
+        case "page.unanswered" | "page.unacknowledged":
+            return Notice(event.text, ":rotating_light:")
+        case "page.sent" | "page.asked" | "help.asked" | "page.escalated" | "page.reassigned":
+            return Notice(event.text, ":pager:")
+        case "page.responder_asked" | "page.responder_answered":
+            return Notice(event.text, ":pager:")
+        case "page.acknowledged":
+            return Notice(event.text, ":ok_hand:")
+        case "page.noted":
+            return Notice(event.text, ":memo:")
+        case "page.updated" if event.data.get("via") != "slack":
+            return Notice(event.text, ":memo:")
+        case "page.resolved" | "page.reopened" if event.data.get("via") != "slack":
+            # Whether it is over is said here: what was resolved there is a question.
+            if event.kind == "page.resolved" and incident.is_open:
+                return Cleared(incident, said=event.text)
             return Notice(event.text, ":pager:")
         case "run.glass_broken":
             return Notice(event.text, ":rotating_light:")

@@ -32,6 +32,7 @@ TABLES = frozenset(
         "executor_lease",
         "incident",
         "page",
+        "pager_word",
         "part",
         "postmortem",
     }

@@ -428,13 +428,18 @@ def _ordered(roles: Iterable[Role]) -> list[Role]:
 # Its course
 
 
+def _takes(item: _Said) -> bool:
+    """Whether somebody has said by it that they have seen the incident: a page acknowledged, or command taken."""
+    if item.kind == "role.assigned":
+        return item.data.get("role") == RoleName.COMMANDER
+    return item.kind == "page.acknowledged"
+
+
 def _moments(
     incident: Incident, said: Sequence[_Said], opened_at: datetime, opened: _Said | None
 ) -> tuple[Moment, ...]:
     """When what was reached. After a reopening only what came later counts: the earlier end did not hold."""
-    commander = next(
-        (item for item in said if item.kind == "role.assigned" and item.data.get("role") == RoleName.COMMANDER), None
-    )
+    commander = next((item for item in said if _takes(item)), None)
     reopened = max((place for place, item in enumerate(said) if item.kind == "incident.reopened"), default=-1)
     since = said[reopened + 1 :]
     monitoring = next(
@@ -470,7 +475,7 @@ def _moments(
     elif incident.acknowledged_at:
         taken = Moment(ACKNOWLEDGED, incident.acknowledged_at)
     else:
-        taken = Moment(ACKNOWLEDGED, None, missing="no incident commander was assigned")
+        taken = Moment(ACKNOWLEDGED, None, missing="nobody acknowledged a page, and no incident commander was assigned")
     alerted = opened if opened and opened.data.get("source") == "alert" else None
     return (
         Moment(DETECTED, incident.detected_at, alerted.number if alerted else None),

@@ -80,6 +80,7 @@ class Asked:
     books: Books
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
+    services: Sequence[str] = ()  # those that can be paged
 
 
 @dataclass
@@ -101,6 +102,8 @@ class Context:
     log: Log = logbook.opened
     tracking: Tracking = field(default_factory=Tracking)
     link: Callable[[str, str], str] = lambda channel, ts: ""
+    services: Sequence[str] = ()
+    recall: Callable[[str], Person | None] = lambda user: None
     site: Site = field(default_factory=Site)
 
     @property

@@ -126,6 +126,8 @@ class Desk:
                 tracking=self.tracking,
                 offers=self.offers,
                 link=self.chat.link,
+                services=inbox.services,
+                recall=self.people.recall,
                 site=self.site,
             )
             reply = await self._run(context, request)

@@ -62,6 +62,8 @@ def everything_once() -> Metrics:
     metrics.worked("open", "done")
     metrics.decided("started")
     metrics.scheduled("started")
+    metrics.paged("pagerduty", "sent")
+    metrics.told("pagerduty", "applied")
     metrics.acked("command", "socket", 0.01, True)
     metrics.called("chat.postMessage", "ok", 0.1)
     metrics.limited("chat.postMessage", 1)
