@@ -62,6 +62,7 @@ from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.filing import Filing
 from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.live import FRESH, Live
@@ -487,7 +488,8 @@ class Bot:
         overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
-        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
+        filing = Filing(self.engine, self.clock, self.tracking)
+        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy, filing.file)
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )

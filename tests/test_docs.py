@@ -316,7 +316,12 @@ def test_every_key_of_a_whole_file_is_named(title, model):
 
 
 @pytest.mark.parametrize(
-    ("title", "model"), [("A tracker", tracking.Entry), ("Which incidents get a ticket", tracking.Rule)]
+    ("title", "model"),
+    [
+        ("A tracker", tracking.Entry),
+        ("Which incidents get a ticket", tracking.Rule),
+        ("Findings", tracking.FindingRule),
+    ],
 )
 def test_every_key_of_a_tracker_is_listed(title, model):
     assert first_cells(chapter(read("docs/trackers.md"), title)) == keys(model)

@@ -103,6 +103,17 @@ class Followups(Strict):
     )
 
 
+class FindingRule(Strict):
+    """What runbooks find (`raises`) that gets a ticket; what is not named matches everything."""
+
+    tracker: str = Field(description="where")
+    runbook: tuple[str, ...] = Field(default=(), description="ids of runbooks")
+    rule: tuple[str, ...] = Field(default=(), description="ids of their rules")
+    severity: tuple[Literal["critical", "high", "medium", "low", "info"], ...] = Field(
+        default=(), description="severities of the findings"
+    )
+
+
 class File(Strict):
     """The whole file."""
 
@@ -111,6 +122,7 @@ class File(Strict):
     trackers: dict[Name, Entry] = Field(default_factory=dict)
     tickets: tuple[Rule, ...] = ()
     followups: Followups | None = None
+    findings: tuple[FindingRule, ...] = ()
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -217,6 +229,7 @@ def _dangling(found: Document, file: File) -> list[str]:
     """Names of trackers that are not there, and rules that can never be met."""
     named: Sequence[tuple[tuple[str | int, ...], str]] = [
         *((("tickets", i, "tracker"), rule.tracker) for i, rule in enumerate(file.tickets)),
+        *((("findings", i, "tracker"), rule.tracker) for i, rule in enumerate(file.findings)),
         *([(("followups", "tracker"), file.followups.tracker)] if file.followups else []),
     ]
     problems = []

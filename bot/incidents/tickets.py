@@ -92,6 +92,7 @@ async def want(
     asked: str | None = None,
     title: str = "",
     body: str = "",
+    severity: str = "",
 ) -> bool:
     """There should be a ticket; False if it is wanted already. One that failed is tried again."""
     row = derived_id("ticket", tracker, key, asked or "")
@@ -107,6 +108,7 @@ async def want(
             key=key,
             title=title,
             body=body,
+            severity=severity,
             task_id=None if task is None else task.id,
             asked=asked,
             wanted_by=by,
@@ -292,7 +294,8 @@ class Tickets:
             row = await self._locked(tx, ticket.id)
             _seen(row, issue, now=now)
             row.state, row.error = TicketState.MADE, None
-            row.severity = incident.severity
+            if row.purpose != "finding":
+                row.severity = incident.severity
             if row.asked is not None:  # it is brought nowhere by being linked
                 row.phase = phase(incident.status)
             else:  # where it stands is where both begin; what differs here is brought there next
@@ -413,7 +416,7 @@ class Tickets:
             key=ticket.key,
             title=title,
             body=f"{body}\n\nOpened by Tocsin ({ticket.key}).",
-            severity=incident.severity,
+            severity=ticket.severity or incident.severity,
             purpose=ticket.purpose,  # type: ignore[arg-type]
             service=None if hidden else incident.service,
             url=url,

@@ -30,10 +30,16 @@ from bot.runs.runbook import Runbook
 log = structlog.get_logger()
 
 Accept = Callable[[Incoming], Awaitable[Receipt]]
+# What a rule of a runbook found becomes tickets: the run, the runbook's id, and the finding.
+File = Callable[[Run, str, Finding], Awaitable[None]]
 BOT = "bot"
 SHOWN, LONGEST = 10, 2000
 # What became of an alert, for people; without a word it is no news.
 WORDS = {"opened": "opened", "suggested": "suggested", "attached": "joined", "stored": "kept, no incident"}
+
+
+async def _nowhere(run: Run, runbook: str, found: Finding) -> None:
+    """There is no tracker."""
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Aftermath:
     accept: Accept
     clock: Clock
     policy: Policy
+    file: File = _nowhere
 
     async def weigh(self, run_id: str) -> None:
         """Say what came of a run. Doing it again says nothing twice."""
@@ -56,15 +63,17 @@ class Aftermath:
         structlog.contextvars.bind_contextvars(run=run.id, incident=incident.id)
         runbook = runs.definition(run)
         for found in _findings(run, runbook):
-            if found.problem is not None:
-                await self._unsaid(run, found)
-            elif found.into == raising.ASSET:
+            if found.into == raising.ASSET and found.problem is None:
                 if not incident.private:
                     await self._report(run, found)
+                continue  # how an asset is says nothing that somebody must do
+            if found.problem is not None:
+                await self._unsaid(run, found)
             elif found.into == "timeline" or incident.private:  # what a private incident found out stays in it
                 await self._note(run, found)
             else:
                 await self._raise(run, runbook, found)
+            await self.file(run, found.runbook or runbook.id, found)
         await self._judge(run, runbook)
 
     # -- alerts ---------------------------------------------------------------------------------------------------

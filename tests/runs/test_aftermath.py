@@ -272,6 +272,14 @@ async def test_of_what_runs_say_of_an_asset_the_one_that_ended_last_counts_and_n
 
     assert await reports(world) == {"db-1": ("backup", True, "3 hours old")}
     assert await world.alerts() == {}
+    filed: list[Finding] = []
+
+    async def file(run, runbook, found) -> None:
+        filed.append(found)
+
+    world.aftermath.file = file
+    await world.ended(word("no", "4 days old"), drift("web"), at=15)
+    assert [found.into for found in filed] == ["incident"]
 
 
 async def test_what_a_run_of_a_private_incident_found_out_about_an_asset_stays_there(world):
