@@ -25,7 +25,7 @@ REJECT_WITH = "approval.reject_with"
 TASK_DONE = "task.done"
 EXPORT = "followup.export"
 POSTMORTEM = "postmortem.draft"
-EXPORT = "postmortem.export"
+EXPORT_DOCUMENT = "postmortem.export"
 OPEN_LINK = "link.open"
 
 # Forms

@@ -26,4 +26,4 @@ async def export(context: Context, value: str) -> Reply:
     return Reply(f"Revision {revision} is being written as {name}; it will be shared here.")
 
 
-BUTTONS = {ids.EXPORT: export}
+BUTTONS = {ids.EXPORT_DOCUMENT: export}

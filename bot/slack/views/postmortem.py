@@ -10,4 +10,4 @@ def drafted(noun: Drafted) -> tuple[str, list[Block]]:
     text = f"Post-mortem of {noun.incident.reference}, revision {noun.revision}, in another format"
     about = f"{noun.incident.id}:{noun.revision}"
     options = [option(name, f"{about}:{name}") for name in noun.formats]
-    return text, [section(f"{text}:", accessory=menu("Choose a format", ids.EXPORT, options))]
+    return text, [section(f"{text}:", accessory=menu("Choose a format", ids.EXPORT_DOCUMENT, options))]
