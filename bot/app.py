@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import dangling, targets, tracking
+from bot.catalog import dangling, sinks, targets, tracking
 from bot.catalog.config import Config
+from bot.catalog.sinks import Configured
 from bot.catalog.targets import Reach
 from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Retry, Work
@@ -33,6 +35,7 @@ from bot.incidents.logbook import Logbook
 from bot.incidents.model import Incident
 from bot.incidents.oncall import Board, Duties
 from bot.incidents.opening import Opening
+from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.overdue import Overdue, trouble
 from bot.incidents.pager import Acts, Hears, Looks, Pager
 from bot.incidents.paging import Paging, Rules
@@ -40,6 +43,7 @@ from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
 from bot.incidents.staleness import QUIET, Staleness
+from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
 from bot.incidents.tickets import Tickets
 from bot.incidents.tracker import Tracker
@@ -50,7 +54,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems.share import Share
-from bot.reactions import leaving_out
+from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import needs, scratch
@@ -116,6 +120,7 @@ class Shelves:
     pagers: Shelf
     trackers: Shelf
     exporters: Shelf
+    sinks: Shelf
     commands: Shelf
     actions: Shelf
 
@@ -128,6 +133,7 @@ def shelves() -> Shelves:
         pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
         exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        sinks=Shelf("bot.sinks", must_have=("Settings", "make")).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
     )
@@ -148,6 +154,8 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
+    deliver_seconds: float = 10.0
+    deliver_again_seconds: float = FIRST.total_seconds()
     watch_seconds: float = 5.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
@@ -178,7 +186,9 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes, self.reach, self.tracking = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach, self.tracking, self.sinks = _configuration(
+            settings.config, environment, self.shelves
+        )
         self.trackers: dict[str, Tracker] = {
             name: self.shelves.trackers[access.entry.kind].make(access)
             for name, access in self.tracking.accesses.items()
@@ -206,7 +216,9 @@ class Bot:
             idle += ["sync_pages", "press"]
         if not self.trackers:
             idle += ["tickets", "followups"]
-        self.react = leaving_out(*idle)
+        self.react_inside = leaving_out(*idle)
+        self.outbox = Outbox(self.sinks)
+        self.react = self.outbox.after(self.react_inside)
         self.port = 0
         self._joined: _Joined | None = None
         self._paging: Paging | None = None
@@ -240,6 +252,7 @@ class Bot:
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
+        found += self._untold()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         found += [
             f"{where}: there is no runbook {runbook!r}"
@@ -254,6 +267,25 @@ class Bot:
             # Of those that the bot brings, each installation uses what it has something for.
             found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
+        return found
+
+    def _untold(self) -> list[str]:
+        """Sinks that wait for what will never come."""
+        nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel", "approval"}
+        found = []
+        for sink in self.sinks.values():
+            where = f"sinks.yaml:{sink.line}: sink {sink.name!r}"
+            parts = set(sink.settings.services) | set(getattr(sink.settings, "components", ()))
+            found += [
+                f"{where}: there is no service {service!r} in catalog.yaml"
+                for service in sorted(parts)
+                if service not in self.config.services
+            ]
+            found += [
+                f"{where}: no kind of event fits {glob!r}; docs/reference/timeline-events.md lists them"
+                for glob in sink.settings.events
+                if not any(fnmatchcase(noun, glob.partition(".")[0]) for noun in nouns)
+            ]
         return found
 
     def dangling(self) -> list[str]:
@@ -477,12 +509,25 @@ class Bot:
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
-            self.react,
+            self.react_inside,
             lambda: self.routes,
             self.clock,
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
+            outbox=self.outbox,
         )
+        deliveries = Deliveries(
+            self.engine,
+            self.react,
+            self.sinks,
+            {name: self.shelves.sinks[sink.settings.kind].make(sink) for name, sink in self.sinks.items()},
+            general.public_url,
+            self.clock,
+            first=timedelta(seconds=self.tempo.deliver_again_seconds),
+        )
+        for name in self.sinks:
+            self.metrics.expect(sink=name)
+        desk.status_pages = filling.status_pages = self._status_pages()
         read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
         hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, people.id_of)
         overdue = Overdue(self.engine, self.react, paging, self.clock)
@@ -545,6 +590,8 @@ class Bot:
             ("cover", shifts.cover),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("dispatch", deliveries.dispatch),
+            ("deliver", deliveries.deliver),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
@@ -617,6 +664,7 @@ class Bot:
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
+                "deliveries.tick": deliveries.tick,
                 "pages.watch": overdue.tick,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
@@ -626,6 +674,7 @@ class Bot:
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
+                "deliveries.tick": self.tempo.deliver_seconds,
                 "pages.watch": self.tempo.watch_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
                 "oncall.look": self.tempo.oncall_seconds,
@@ -639,6 +688,13 @@ class Bot:
     async def _count(self, connection: str, query: str) -> float | None:
         """One number of Prometheus."""
         return await prometheus.ask(self.reach, connection, query, self.config.general.private_networks, self.clock)
+
+    def _status_pages(self) -> dict[str, Page]:
+        """The sinks that are status pages."""
+        made = {
+            name: getattr(self.shelves.sinks[sink.settings.kind], "page", None) for name, sink in self.sinks.items()
+        }
+        return {name: page(self.sinks[name]) for name, page in made.items() if page is not None}
 
     def _pagers(self) -> dict[str, Pager]:
         """Every pager by its name: the one that wakes people, and those that stand in."""
@@ -756,10 +812,11 @@ def runbook_folder(folder: Path, config: Config) -> Path:
 
 def _configuration(
     folder: Path, environment: Mapping[str, str], found: Shelves
-) -> tuple[Config, Routes, Reach, Tracking]:
+) -> tuple[Config, Routes, Reach, Tracking, Mapping[str, Configured]]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
     config, routes, reach, tracked = Config(), Routes(), Reach(), Tracking()
+    told: Mapping[str, Configured] = {}
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -776,10 +833,14 @@ def _configuration(
         tracked = tracking.load(folder, environment, {name: found.trackers[name].Options for name in found.trackers})
     except UserError as error:
         problems.append(str(error))
+    try:
+        told = sinks.load(folder, environment, {name: found.sinks[name].Settings for name in found.sinks})
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes, reach, tracked
+    return config, routes, reach, tracked, told
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

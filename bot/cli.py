@@ -22,9 +22,10 @@ from bot.alerts import source as alert_source
 from bot.catalog import config as catalog
 from bot.catalog import targets
 from bot.engine import Engine
-from bot.incidents import lifecycle, logbook, timeline
+from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
 from bot.kit import log, yaml
+from bot.kit import table as tables
 from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
@@ -156,6 +157,49 @@ def check() -> None:
         f"Fine: database at version {version}, {len(bot.config.connections)} connections, "
         f"{len(bot.books.runbooks)} runbooks, pager {bot.config.general.pager!r}."
     )
+
+
+@cli.command()
+def deliveries(
+    failed: Annotated[
+        bool, typer.Option("--failed", help="only those that were given up or fail at the moment")
+    ] = False,
+    again: Annotated[
+        str | None, typer.Option("--again", help="id of a delivery to try anew, or how it begins; the bot does it")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, newest first")] = 50,
+) -> None:
+    """Show what sinks were told of incidents, and what not. Works beside a running bot."""
+    if again is not None:
+
+        async def retry(engine: Engine) -> outgoing.Outgoing:
+            async with engine.transaction() as tx:
+                return await outgoing.again(tx, again, now=utc_now())
+
+        row = _beside(retry)
+        out(f"{row.id[:12]} for {row.sink} is tried anew.")
+        return
+
+    async def work(engine: Engine) -> list[tuple[outgoing.Outgoing, int]]:
+        async with engine.db.read() as session:
+            return await outgoing.listed(session, failed=failed, limit=limit)
+
+    rows = [
+        (
+            row.id[:12],
+            row.sink,
+            f"INC-{number}" if number else "OPS-0",
+            row.kind,
+            row.state.replace("_", " "),
+            str(row.attempts),
+            f"{row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at:%m-%d %H:%M:%S}",
+            row.detail,
+        )
+        for row, number in _beside(work)
+    ]
+    if rows:
+        out(tables.table(("id", "sink", "incident", "event", "state", "tries", "next or end (UTC)", "said"), rows))
+    say(f"{len(rows)} deliveries" if rows else "no deliveries")
 
 
 @cli.command()

@@ -14,6 +14,7 @@ import bot.engine
 import bot.incidents.budget
 import bot.incidents.model
 import bot.incidents.oncall
+import bot.incidents.outgoing
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -31,6 +32,7 @@ TABLES = frozenset(
         "episode",
         "executor_lease",
         "incident",
+        "outgoing",
         "page",
         "pager_word",
         "part",
