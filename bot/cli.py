@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from bot import __version__, app, migrations
 from bot.alerts import source as alert_source
+from bot.catalog import backstage, targets
 from bot.catalog import config as catalog
-from bot.catalog import targets
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
@@ -66,10 +66,12 @@ runbook = typer.Typer(help="Check runbooks, try them, run them.", no_args_is_hel
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
 catalogs = typer.Typer(help="What you run and who owns it: catalog.yaml.", no_args_is_help=True)
+imports = typer.Typer(help="Make catalog.yaml of what another system knows.", no_args_is_help=True)
 audits = typer.Typer(help="The audit of runs: a chain of lines that cannot be changed unseen.", no_args_is_help=True)
 cli.add_typer(audits, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(catalogs, name="catalog")
+catalogs.add_typer(imports, name="import")
 cli.add_typer(runbook, name="runbooks")
 cli.add_typer(postmortem, name="postmortem")
 cli.add_typer(timelines, name="timeline")
@@ -301,6 +303,25 @@ def _bytes(file: Path) -> bytes:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+@imports.command("backstage")
+def import_backstage(
+    paths: Annotated[list[Path], typer.Argument(help="catalog-info.yaml files, or folders that are looked through")],
+    into: Annotated[Path | None, typer.Option(help="a catalog.yaml to add to; what it says stays as it is")] = None,
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Make catalog.yaml of Backstage's files. What has no place in it is named on stderr."""
+    before = None if into is None else catalog.document(into)
+    if into is not None and before is None:
+        raise UserError(f"{into} does not exist")
+    made = backstage.read(paths, before.data if before is not None else None)
+    found = backstage.checked(made)
+    _put(target, made.text.encode())
+    for note in made.notes:
+        say(note)
+    many = f"{len(found.services)} services, {len(found.teams)} teams, {len(found.assets)} assets"
+    say(f"{many}; {len(made.notes)} notes on what was left out")
 
 
 @catalogs.command("check")

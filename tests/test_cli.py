@@ -361,3 +361,21 @@ def test_a_route_to_a_service_that_the_catalog_does_not_have_is_told(tocsin, tmp
     code, out, _ = tocsin("catalog", "check")
 
     assert (code, out) == (1, "routes.yaml: route 'pay': catalog.yaml has no service 'chekout'\n")
+
+
+def test_a_catalog_is_made_of_backstages_files_and_passes_the_check(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    catalog = tmp_path / "config/catalog.yaml"
+    file = str(Path(__file__).parent / "payloads/backstage/catalog-info.yaml")
+
+    code, out, err = tocsin("catalog", "import", "backstage", file, "--out", str(catalog))
+    assert (code, out) == (0, "")
+    assert "Location more: is not followed" in err
+    assert "4 services, 2 teams, 1 assets; " in err
+    assert tocsin("catalog", "check")[0] == 0
+
+    code, out, err = tocsin("catalog", "import", "backstage", file, "--into", str(catalog))
+    assert (code, out) == (0, catalog.read_text())
+    code, out, err = tocsin("catalog", "import", "backstage", file, "--into", str(tmp_path / "none.yaml"))
+    assert (code, out) == (2, "")
+    assert "none.yaml does not exist" in err
