@@ -175,6 +175,32 @@ def test_check_says_what_a_pager_lacks(tocsin, tmp_path):
     assert "needs a section pagerduty: with routing_key" in err
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("fallback_pagers: [pigeon]\n", 2, "fallback_pagers: there is no 'pigeon'; there is:"),
+        ("fallback_pagers: [log]\n", 2, "fallback_pagers: 'log' cannot stand in"),
+        ("fallback_pagers: [email]\n", 2, "the pager 'email' needs a section email:"),
+        ("page_ack_minutes: {SEV1: 5}\n", 1, "page_ack_minutes: nothing is seen of what people do in log"),
+        ("page_updates: true\n", 1, "page_updates does nothing: log takes no status updates"),
+        (
+            "fallback_pagers: [email]\nemail: {host: localhost, tls: none, from: a@example.com, to: [b@example.com]}\n",
+            1,
+            "fallback_pagers does nothing: the pager is 'log', which never fails",
+        ),
+    ],
+    ids=["no such pager", "log", "no section", "nothing is seen", "no updates", "nothing to stand in for"],
+)
+def test_check_says_what_is_asked_of_paging_that_it_cannot_do(tocsin, tmp_path, text, code, told):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", f"version: 1\n{text}")
+    tocsin("migrate")
+    found = tocsin("check")
+
+    assert found[0] == code
+    assert told in found[2]
+
+
 def test_run_without_tokens_says_where_they_come_from(tocsin):
     tocsin("migrate")
     code, _, err = tocsin("run")

@@ -31,9 +31,11 @@ from bot.catalog import pagers, services, sinks, targets, tracking
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
-from bot.incidents import lifecycle, roles
+from bot.incidents import hearing, lifecycle, roles
 from bot.incidents.access import Person
 from bot.incidents.model import RoleName, Sev
+from bot.incidents.pager import OWNERS
+from bot.incidents.paging import BOT, SENT
 from bot.kit import signature, yaml
 from bot.kit.clock import parse_duration
 from bot.kit.db import Database
@@ -260,6 +262,19 @@ def test_every_plugin_is_on_its_page(shelf, page):
 
 def page_of(title: str) -> str:
     return "docs/catalog.md" if title == "catalog.yaml" else "docs/configure.md"
+
+
+def test_the_page_about_paging_says_who_owns_what_as_the_code_has_it():
+    table = rows(chapter(read("docs/paging.md"), "Who says what"))[2:]
+
+    assert {cells[0]: cells[1] for cells in table} == dict(OWNERS)
+
+
+def test_the_page_about_paging_lists_what_may_become_of_a_word():
+    text = chapter(read("docs/paging.md"), "Hearing PagerDuty")
+    made = {value for name, value in vars(hearing).items() if name.isupper() and isinstance(value, str)}
+
+    assert first_cells(text) - {"alert", "repeat", "forged"} == made - {hearing.WAITING, SENT, BOT}
 
 
 def keys(model) -> set[str]:
