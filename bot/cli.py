@@ -25,7 +25,6 @@ from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
 from bot.kit import log, yaml
-from bot.kit import table as tables
 from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
@@ -165,41 +164,39 @@ def deliveries(
         bool, typer.Option("--failed", help="only those that were given up or fail at the moment")
     ] = False,
     again: Annotated[
-        str | None, typer.Option("--again", help="id of a delivery to try anew, or how it begins; the bot does it")
+        str | None,
+        typer.Option("--again", help="id of a delivery to try anew, or how it begins; all: what was given up"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, newest first")] = 50,
 ) -> None:
     """Show what sinks were told of incidents, and what not. Works beside a running bot."""
     if again is not None:
 
-        async def retry(engine: Engine) -> outgoing.Outgoing:
+        async def retry(engine: Engine) -> list[outgoing.Outgoing]:
             async with engine.transaction() as tx:
-                return await outgoing.again(tx, again, now=utc_now())
+                if again == "all":
+                    return await outgoing.all_again(tx, now=utc_now())
+                return [await outgoing.again(tx, again, now=utc_now())]
 
-        row = _beside(retry)
-        out(f"{row.id[:12]} for {row.sink} is tried anew.")
+        for row in (tried := _beside(retry)):
+            out(f"{row.id[:12]} for {row.sink}")
+        say(f"{len(tried)} tried anew, by the bot that runs")
         return
 
     async def work(engine: Engine) -> list[tuple[outgoing.Outgoing, int]]:
         async with engine.db.read() as session:
             return await outgoing.listed(session, failed=failed, limit=limit)
 
-    rows = [
-        (
-            row.id[:12],
-            row.sink,
-            f"INC-{number}" if number else "OPS-0",
-            row.kind,
-            row.state.replace("_", " "),
-            str(row.attempts),
-            f"{row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at:%m-%d %H:%M:%S}",
-            row.detail,
-        )
-        for row, number in _beside(work)
-    ]
-    if rows:
-        out(tables.table(("id", "sink", "incident", "event", "state", "tries", "next or end (UTC)", "said"), rows))
-    say(f"{len(rows)} deliveries" if rows else "no deliveries")
+    found = _beside(work)
+    for row, number in found:
+        when = row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at
+        what = "next try" if row.state == outgoing.WAITING else "since"
+        about = f"INC-{number}" if number else "OPS-0"
+        state = row.state.replace("_", " ")
+        out(f"{row.id[:12]}  {row.sink}  {about}  {row.kind}  {state}  {what} {when:%Y-%m-%d %H:%M:%S} UTC")
+        if row.detail:
+            out(f"  {row.detail} ({row.attempts} {'try' if row.attempts == 1 else 'tries'})")
+    say(f"{len(found)} deliveries" if found else "no deliveries")
 
 
 @cli.command()
@@ -633,18 +630,19 @@ def export(
     target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
 ) -> None:
     """Write the post-mortem of an incident as a file. Works beside a running bot."""
-    exporters = app.shelves().exporters
+    bot = app.build(Settings(), environment())
+    exporters, told = bot.shelves.exporters, bot.react
     if format_ not in exporters:
         raise UserError(f"There is no format {format_!r}; there is: {', '.join(exporters)}")
 
     async def work(engine: Engine) -> bytes:
         async with engine.db.read() as session:
             incident = await _incident(session, reference)
-        document = await drafts.draft(engine, react, incident.id, now=utc_now())
+        document = await drafts.draft(engine, told, incident.id, now=utc_now())
         async with engine.transaction() as tx:
             await timeline.record(
                 tx,
-                react,
+                told,
                 incident.id,
                 "postmortem.exported",
                 f"Post-mortem draft, revision {document.revision}, exported as {format_}",
