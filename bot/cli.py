@@ -1,14 +1,16 @@
 """What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
 
 import asyncio
+import contextlib
 import gc
 import getpass
+import importlib
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -19,8 +21,8 @@ from pydantic import ValidationError
 
 from bot import __version__, app, migrations
 from bot.alerts import source as alert_source
+from bot.catalog import backstage, targets
 from bot.catalog import config as catalog
-from bot.catalog import targets
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
@@ -31,6 +33,8 @@ from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
+from bot.postmortems import press
+from bot.postmortems.exporter import file_name
 from bot.reactions import react
 from bot.runs import approval as approvals
 from bot.runs import audit, cron, params, process, recorded
@@ -65,10 +69,12 @@ runbook = typer.Typer(help="Check runbooks, try them, run them.", no_args_is_hel
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
 catalogs = typer.Typer(help="What you run and who owns it: catalog.yaml.", no_args_is_help=True)
+imports = typer.Typer(help="Make catalog.yaml of what another system knows.", no_args_is_help=True)
 audits = typer.Typer(help="The audit of runs: a chain of lines that cannot be changed unseen.", no_args_is_help=True)
 cli.add_typer(audits, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(catalogs, name="catalog")
+catalogs.add_typer(imports, name="import")
 cli.add_typer(runbook, name="runbooks")
 cli.add_typer(postmortem, name="postmortem")
 cli.add_typer(timelines, name="timeline")
@@ -298,6 +304,25 @@ def _bytes(file: Path) -> bytes:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+@imports.command("backstage")
+def import_backstage(
+    paths: Annotated[list[Path], typer.Argument(help="catalog-info.yaml files, or folders that are looked through")],
+    into: Annotated[Path | None, typer.Option(help="a catalog.yaml to add to; what it says stays as it is")] = None,
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Make catalog.yaml of Backstage's files. What has no place in it is named on stderr."""
+    before = None if into is None else catalog.document(into)
+    if into is not None and before is None:
+        raise UserError(f"{into} does not exist")
+    made = backstage.read(paths, before.data if before is not None else None)
+    found = backstage.checked(made)
+    _put(target, made.text.encode())
+    for note in made.notes:
+        say(note)
+    many = f"{len(found.services)} services, {len(found.teams)} teams, {len(found.assets)} assets"
+    say(f"{many}; {len(made.notes)} notes on what was left out")
 
 
 @catalogs.command("check")
@@ -626,34 +651,90 @@ def from_incident(
 @postmortem.command("export")
 def export(
     reference: Annotated[str, typer.Argument(help="INC-1")],
-    format_: Annotated[str, typer.Option("--format", help="md")] = "md",
-    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+    format_: Annotated[
+        str | None, typer.Option("--format", help="how it is written; by the ending of --out if not said, else md")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--out", help="a file or a folder; - for standard output; inc-1-postmortem-1.md here")
+    ] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="a revision as it was stored, and no new one is written")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that exists")] = False,
 ) -> None:
     """Write the post-mortem of an incident as a file. Works beside a running bot."""
     bot = app.build(Settings(), environment())
-    exporters, told = bot.shelves.exporters, bot.react
-    if format_ not in exporters:
-        raise UserError(f"There is no format {format_!r}; there is: {', '.join(exporters)}")
+    exporters, follows = bot.shelves.exporters, bot.react
+    name = format_ or _by_ending(exporters, target) or "md"
+    if name not in exporters:
+        raise UserError(f"There is no format {name!r}; there is: {', '.join(exporters)}")
 
-    async def work(engine: Engine) -> bytes:
+    async def work(engine: Engine) -> None:
         async with engine.db.read() as session:
             incident = await _incident(session, reference)
-        document = await drafts.draft(engine, told, incident.id, now=utc_now())
+            stored = await drafts.stored(session, incident.id, revision) if revision else None
+            newest = await drafts.newest(session, incident.id) if revision and not stored else None
+        if revision and not stored:
+            told = f"the newest is {newest.revision}" if newest else "it has none yet"
+            raise UserError(f"{incident.reference} has no revision {revision} of its post-mortem; {told}.")
+        document = stored or await drafts.draft(engine, follows, incident.id, now=utc_now())
+        place = _place(target, file_name(incident.reference, document.revision, exporters[name]), force=force)
+        content = await press.write(exporters, name, document)
+        _put(place, content)
         async with engine.transaction() as tx:
             await timeline.record(
                 tx,
-                told,
+                follows,
                 incident.id,
                 "postmortem.exported",
-                f"Post-mortem draft, revision {document.revision}, exported as {format_}",
+                f"Post-mortem draft, revision {document.revision}, exported as {name}",
                 now=utc_now(),
                 actor="bot",
-                data={"revision": document.revision, "exporter": format_, "place": "file"},
+                data={"revision": document.revision, "exporter": name, "place": "file"},
             )
-        content: bytes = exporters[format_].export(document)
-        return content
 
-    _put(target, _beside(work))
+    with _busy(f"Writing the post-mortem of {reference} as {name}"):
+        _beside(work)
+
+
+@postmortem.command("schema")
+def document_schema() -> None:
+    """Print the JSON Schema of what --format json writes."""
+    out(json.dumps(app.shelves().exporters["json"].schema(), indent=2, ensure_ascii=False))
+
+
+def _by_ending(exporters: Shelf, target: str | None) -> str | None:
+    """The format whose files end like *target*: the longest ending counts."""
+    fitting = [
+        (len(exporters[name].SUFFIX), name) for name in exporters if (target or "").endswith(exporters[name].SUFFIX)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _place(target: str | None, name: str, *, force: bool) -> str:
+    """Where a file goes; UserError if one is there that nobody said to write over."""
+    if target == "-":
+        return target
+    place = Path(target or name)
+    if place.is_dir():
+        place /= name
+    if place.exists() and not force:
+        raise UserError(f"{place} exists; --force writes over it, --out FILE writes elsewhere.")
+    return str(place)
+
+
+@contextlib.contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Show a person at a terminal that it goes on, and for how long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    # Loaded here: the bot that runs for months shows no progress to anybody.
+    rich, terminal = importlib.import_module("rich.progress"), importlib.import_module("rich.console")
+    shown = (rich.SpinnerColumn(), rich.TextColumn("{task.description}"), rich.TimeElapsedColumn())
+    with rich.Progress(*shown, console=terminal.Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
 
 
 @timelines.command("export")

@@ -38,7 +38,7 @@ TABLES = frozenset(
         "part",
         "postmortem",
     }
-    | {"budget", "cover", "roster"}
+    | {"asset_report", "budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
     | {"ticket", "tracker_word"}
 )
