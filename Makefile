@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 UV_VERSION := 0.13.9
 
-.PHONY: help venv demo test torture bench check format lock clean
+.PHONY: help venv demo test slow torture bench check format lock clean
 
 help:
 	@echo "make demo    a local Slack stand-in, the bot and one open incident: click around"
-	@echo "make test    the whole suite, on SQLite and PostgreSQL"
+	@echo "make test    the suite, on SQLite and PostgreSQL"
+	@echo "make slow    the tests that take longer: kills between any two commits, real programs"
 	@echo "make torture kills and faults on both databases, and a table of what they broke (an hour at most)"
 	@echo "make bench   how fast, how much: the bot beside bare servers; minutes, QUICK=1 for fewer"
 	@echo "make check   ruff, mypy --strict and the import contracts"
@@ -37,8 +38,13 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 demo: $(STAMP)
 	@$(BIN)/tocsin demo
 
+# Two for each core: a story waits more than it works.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+
+slow: $(STAMP)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m slow
 
 # Each fault point is the death of one process; then ROUNDS rounds of whatever goes wrong. SEED=n plays one again.
 ROUNDS ?= 6

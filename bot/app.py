@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +20,55 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import targets
+from bot.catalog import dangling, sinks, targets, tracking
 from bot.catalog.config import Config
+from bot.catalog.sinks import Configured
 from bot.catalog.targets import Reach
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Retry, Work
 from bot.incidents import parts, timeline
+from bot.incidents.budget import Budgets
 from bot.incidents.chat import Look
+from bot.incidents.hearing import Hearing
 from bot.incidents.intake import ANSWER_SECONDS, Intake
 from bot.incidents.logbook import Logbook
+from bot.incidents.model import Incident
+from bot.incidents.oncall import Board, Duties
 from bot.incidents.opening import Opening
-from bot.incidents.pager import Pager
-from bot.incidents.paging import Paging
+from bot.incidents.outgoing import FIRST, Deliveries, Outbox
+from bot.incidents.overdue import Overdue, trouble
+from bot.incidents.pager import Acts, Follows, Hears, Looks, Pager
+from bot.incidents.paging import Paging, Rules
 from bot.incidents.retention import Pruning
+from bot.incidents.services import Services
+from bot.incidents.shifts import Shifts
 from bot.incidents.staleness import QUIET, Staleness
+from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
+from bot.incidents.tickets import Tickets
+from bot.incidents.tracker import Tracker
 from bot.kit.clock import Clock, utc_now
-from bot.kit.db import Database
+from bot.kit.db import Database, unavailable
 from bot.kit.errors import BotError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
+from bot.postmortems import press
 from bot.postmortems.share import Share
-from bot.reactions import leaving_out
+from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import needs, scratch
 from bot.runs import run as runs
 from bot.runs.access import May
 from bot.runs.aftermath import Aftermath
+from bot.runs.alarm import Alarm
 from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.filing import Filing
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.live import FRESH, Live
 from bot.runs.model import ENDED, RunState
@@ -65,19 +83,31 @@ from bot.slack import desk as desks
 from bot.slack import http as slack_http
 from bot.slack.app import Edge, bolt, draw
 from bot.slack.client import Pace, SlackChat
+from bot.slack.context import Site
 from bot.slack.desk import Desk
 from bot.slack.filling import Filling
 from bot.slack.groups import Groups
 from bot.slack.inbox import Inbox
 from bot.slack.people import People
 from bot.slack.socket import Patience, Sockets
-from bot.web import health, server, webhooks
+from bot.steps import prometheus
+from bot.web import health, server, trackers, webhooks
 from bot.web import metrics as metrics_page
+from bot.web import pagers as pager_routes
 
 log = structlog.get_logger()
 
 # Larger than any body the webhooks take; they keep their own bound while reading.
 WEB_LIMIT = 17 * 1024**2
+# What people are told of when it is given up, and how it is called.
+PARKED = {
+    "open": "setting up the channel",
+    "page": "paging",
+    "alarm": "waking the owner of a runbook",
+    "draft": "the post-mortem draft",
+    "sync_pages": "telling the pager how the incident stands",
+    "press": "calling more people by the pager",
+}
 # Where the runbooks are that the bot brings: in its source, and in the package.
 BROUGHT = (Path(__file__).parent.parent / "runbooks", Path(__file__).parent / "data/runbooks")
 
@@ -89,7 +119,9 @@ class Shelves:
     sources: Shelf
     steps: Shelf
     pagers: Shelf
+    trackers: Shelf
     exporters: Shelf
+    sinks: Shelf
     commands: Shelf
     actions: Shelf
 
@@ -99,8 +131,10 @@ def shelves() -> Shelves:
     return Shelves(
         sources=Shelf("bot.sources", must_have=("parse",)).load(),
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
-        pagers=Shelf("bot.pagers", must_have=("make",)).load(),
-        exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
+        trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
+        exporters=Shelf(press.SHELF, must_have=press.NEEDS).find(),  # they write in a process of their own
+        sinks=Shelf("bot.sinks", must_have=("Settings", "make")).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
     )
@@ -121,6 +155,10 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
+    deliver_seconds: float = 10.0
+    deliver_again_seconds: float = FIRST.total_seconds()
+    watch_seconds: float = 5.0
+    oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
     fresh_seconds: float = FRESH
     sockets: int = 2
@@ -149,9 +187,19 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes, self.reach = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach, self.tracking, self.sinks = _configuration(
+            settings.config, environment, self.shelves
+        )
+        self.trackers: dict[str, Tracker] = {
+            name: self.shelves.trackers[access.entry.kind].make(access)
+            for name, access in self.tracking.accesses.items()
+        }
         self.pager: Pager = self.shelves.pagers[self.config.general.pager].make(self.config)
-        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps)
+        self.fallbacks: dict[str, Pager] = {
+            name: self.shelves.pagers[name].make(self.config) for name in self.config.general.fallback_pagers
+        }
+        self.grants = Grants.of(self.config.general, self.reach.targets)
+        self.books = Books.read(runbook_folder(settings.config, self.config), self.shelves.steps, self.grants)
         self.metrics = Metrics()
         self.db = Database(settings.database_url.get_secret_value(), self.metrics)
         self.metrics.built(__version__, "sqlite" if self.db.sqlite else "postgres")
@@ -163,10 +211,18 @@ class Bot:
             parked=self._parked,
             metrics=self.metrics,
         )
-        # Where nothing starts by itself, nothing is looked at for it.
-        self.react = leaving_out(*(() if self.config.general.auto_runbooks else ("automate",)))
+        # Where nothing starts by itself, nothing is looked at for it; nor where no tracker or pager can be told.
+        idle = [] if self.config.general.auto_runbooks else ["automate"]
+        if not any(isinstance(pager, Acts) for pager in (self.pager, *self.fallbacks.values())):
+            idle += ["sync_pages", "press"]
+        if not self.trackers:
+            idle += ["tickets", "followups"]
+        self.react_inside = leaving_out(*idle)
+        self.outbox = Outbox(self.sinks)
+        self.react = self.outbox.after(self.react_inside)
         self.port = 0
         self._joined: _Joined | None = None
+        self._paging: Paging | None = None
         self._ending: list[Any] = []
 
     async def start(self) -> None:
@@ -197,18 +253,59 @@ class Bot:
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
+        found += self._untold()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
-        named += [(f"catalog.yaml: service {name!r}", made.runbooks) for name, made in self.config.services.items()]
         found += [
             f"{where}: there is no runbook {runbook!r}"
             for where, runbooks in named
             for runbook in runbooks
             if runbook not in self.books.runbooks
         ]
+        found += self.dangling()
         found += self.reach.oddities()
+        found += self.tracking.oddities()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
+            found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
+        return found
+
+    def _untold(self) -> list[str]:
+        """Sinks that wait for what will never come."""
+        nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel", "approval"}
+        found = []
+        for sink in self.sinks.values():
+            where = f"sinks.yaml:{sink.line}: sink {sink.name!r}"
+            parts = set(sink.settings.services) | set(getattr(sink.settings, "components", ()))
+            found += [
+                f"{where}: there is no service {service!r} in catalog.yaml"
+                for service in sorted(parts)
+                if service not in self.config.services
+            ]
+            found += [
+                f"{where}: no kind of event fits {glob!r}; docs/reference/timeline-events.md lists them"
+                for glob in sink.settings.events
+                if not any(fnmatchcase(noun, glob.partition(".")[0]) for noun in nouns)
+            ]
+        return found
+
+    def dangling(self) -> list[str]:
+        """Names that lead nowhere in catalog.yaml, or into it."""
+        pagerduty, services = self.config.pagerduty, self.config.services
+        known = dangling.Known(
+            runbooks=self.books.runbooks,
+            pagers=list(self.shelves.pagers),
+            keys=pagerduty.services if pagerduty is not None else (),
+            connections={name: found.kind for name, found in self.reach.targets.connections.items()},
+            says=isinstance(self.pager, Duties),
+        )
+        document = catalog.document(self.settings.config / catalog.CATALOG)
+        found = [] if document is None else dangling.dangling(document, self.config.directory, known)
+        found += [
+            f"routes.yaml: route {route.name!r}: catalog.yaml has no service {route.service!r}"
+            for route in self.routes.routes
+            if services and route.service is not None and route.service not in services
+        ]
         return found
 
     def _idle(self) -> list[str]:
@@ -223,6 +320,24 @@ class Bot:
                 for book in self.books.runbooks.values()
                 if book.schedule is not None
             ]
+        return found + self._unheard()
+
+    def _unheard(self) -> list[str]:
+        """What is asked of paging that it cannot do."""
+        general, pager, name = self.config.general, self.pager, self.config.general.pager
+        found = []
+        if general.page_ack_minutes and not (isinstance(pager, Looks) and pager.sees):
+            hint = "set pagerduty.webhook_secrets or api_token" if name == "pagerduty" else "people say /inc ack"
+            found.append(
+                f"tocsin.yaml: page_ack_minutes: nothing is seen of what people do in {name}, so only what they say in "
+                f"Slack counts; {hint}"
+            )
+        if general.fallback_pagers and name == "log":
+            found.append("tocsin.yaml: fallback_pagers does nothing: the pager is 'log', which never fails")
+        if general.page_updates and not (isinstance(pager, Follows) and "status_update" in pager.follows):
+            found.append(f"tocsin.yaml: page_updates does nothing: {name} takes no status updates")
+        if self.config.pagerduty is not None and self.config.pagerduty.alerts and name != "pagerduty":
+            found.append("tocsin.yaml: pagerduty.alerts does nothing: the pager is another one")
         return found
 
     async def reread(self) -> None:
@@ -230,13 +345,13 @@ class Bot:
         if not await asyncio.to_thread(self.books.reread):
             return
         log.info("runbooks.read", runbooks=len(self.books.runbooks), commit=self.books.commit)
-        for problem in self.books.problems:
+        for problem in (*self.books.problems, *self.books.refused):
             log.warning("runbooks.problem", problem=str(problem))
 
     async def _open(self, joined: "_Joined") -> None:
         await self.engine.start()
         joined.inbox.channels.update(await desks.channels(self.engine))
-        await joined.ranking.refresh()
+        await joined.begin()
         await self._serve(joined)
         try:
             await joined.chat.hello()
@@ -280,6 +395,7 @@ class Bot:
         app.add_routes(
             webhooks.routes(self.config.connections, self.shelves.sources, joined.intake, self.clock, self.metrics)
         )
+        app.add_routes(trackers.routes(self.tracking, self.shelves.trackers, self.engine, self.clock))
         app.add_routes(metrics_page.routes(self.metrics, self.engine, _secret(self.settings.metrics_token)))
         app.add_routes(joined.routes)
         app.add_routes(
@@ -288,7 +404,8 @@ class Bot:
                     "database": self._database,
                     "engine": self._lease,
                     "slack": joined.reachable,
-                }
+                },
+                {"pager": self._paged},
             )
         )
         joined.runner = server.runner(app, stop_seconds=self.tempo.drain_seconds)
@@ -321,7 +438,8 @@ class Bot:
             await self.engine.stop(drain_seconds=self.tempo.drain_seconds)
         else:
             await self.engine.close()
-        await self.pager.close()
+        for pager in self._pagers().values():
+            await pager.close()
         if joined is not None:
             await joined.session.close()
             log.info("bot.stopped")
@@ -341,8 +459,22 @@ class Bot:
             metrics=self.metrics,
         )
         people = People(chat)
-        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, self.config.oncall)
+        services = Services(self.config.directory, self.clock)
+        board = Board(self.config.directory, self.clock)
+        groups = Groups(chat, {name: team.members for name, team in self.config.teams.items()}, board.members)
         ranking = Ranking(self.engine, self.books, self.clock)
+        rules = self._rules()
+        paging = Paging(
+            self.engine, self.react, self.pager, general.pager, general.public_url, self.clock, rules,
+            self.fallbacks, general.pager if self._raising() else None,
+        )  # fmt: skip
+
+        def pages(incident: Incident) -> IncidentPages:
+            return IncidentPages(
+                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url,
+                paging.due,
+            )  # fmt: skip
+
         interpreter = Interpreter(
             self.engine,
             self.react,
@@ -353,10 +485,9 @@ class Bot:
             reach=self.reach,
             folder=self.books.folder,
             home=self.settings.scratch or scratch.default(),
+            grants=self.grants,
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
-            pages=lambda run, incident: IncidentPages(
-                self.engine, self.react, self.pager, general.pager, self.clock, incident.id, general.public_url
-            ),
+            pages=lambda run, incident: pages(incident),
         )
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
@@ -373,6 +504,7 @@ class Bot:
             fill=filling.fill,
             suggest=filling.suggest,
             channels=filling.channels,
+            services=self._services(),
         )
         desk.inbox = inbox
         look = Look(
@@ -388,33 +520,76 @@ class Bot:
             ranking.offers,
             self.clock,
             opened=inbox.channels.__setitem__,
+            services=services,
         )
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        paging = Paging(self.engine, self.react, self.pager, general.pager, general.public_url, self.clock)
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
-            self.react,
+            self.react_inside,
             lambda: self.routes,
             self.clock,
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
+            outbox=self.outbox,
         )
+        deliveries = Deliveries(
+            self.engine,
+            self.react,
+            self.sinks,
+            {name: self.shelves.sinks[sink.settings.kind].make(sink) for name, sink in self.sinks.items()},
+            general.public_url,
+            self.clock,
+            first=timedelta(seconds=self.tempo.deliver_again_seconds),
+        )
+        for name in self.sinks:
+            self.metrics.expect(sink=name)
+        desk.status_pages = filling.status_pages = self._status_pages()
+        read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
+
+        def known(address: str) -> str | None:
+            return people.id_of(self.config.directory.person(address))
+
+        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, known)
+        overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
-        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy)
+        filing = Filing(self.engine, self.clock, self.tracking)
+        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy, filing.file)
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
-        desk.policy, desk.log = policy, logbook.open
+        desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
+        tickets = Tickets(
+            self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
+        )
+        duties = self.pager if isinstance(self.pager, Duties) else None
+        desk.site = Site(services, duties is not None, people.id_of, people.recall)
+        shifts = Shifts(
+            self.engine,
+            self.react,
+            chat,
+            self.clock,
+            self.config.directory,
+            logbook,
+            duties,
+            people.id_of,
+            self.tempo.oncall_seconds,
+        )
+        budgets = Budgets(self.engine, self.clock, self.config.services, self._count)
         schedules = Schedules(self.engine, self.react, self.clock, self.books, logbook, on=general.schedules)
         for name, workflow in (
             ("open", opening.open),
             ("refresh", opening.refresh),
             ("notify", telling.notify),
             ("page", paging.page),
+            ("page_again", paging.again),
+            ("sync_pages", paging.sync),
+            ("press", paging.press),
+            ("overdue", overdue.overdue),
+            ("hear", hearing.hear),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),
@@ -425,10 +600,21 @@ class Bot:
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
             ("automate", automation.consider),
+            ("tickets", tickets.consider),
+            ("ticket", tickets.settle),
+            ("ticket_heard", tickets.hear),
+            ("followups", tickets.followups),
             ("aftermath", aftermath.weigh),
+            ("alarm", Alarm(self.engine, pages, lambda: self.config.services).ring),
             ("schedule", schedules.start),
+            ("oncall", shifts.look),
+            ("budgets", budgets.look),
+            ("handover", shifts.announce),
+            ("cover", shifts.cover),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("dispatch", deliveries.dispatch),
+            ("deliver", deliveries.deliver),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
@@ -476,6 +662,21 @@ class Bot:
                 window = now.timestamp() // self.tempo.expire_seconds
                 tx.enqueue(Work("expire", f"expire:{window:.0f}", (now.isoformat(),)))
 
+        async def learn_on_call() -> None:
+            try:
+                async with self.db.read() as session:
+                    await board.learn(session)
+            except sa.exc.SQLAlchemyError as error:
+                if not unavailable(error):
+                    raise
+                log.warning("oncall.not_learned", reason=type(error).__name__)
+
+        async def begin() -> None:
+            await ranking.refresh()
+            await learn_on_call()
+            await shifts.tick()
+            await budgets.tick()
+
         clockwork = jobs.scheduler(
             {
                 "people.refresh": people.refresh,
@@ -486,15 +687,56 @@ class Bot:
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
+                "deliveries.tick": deliveries.tick,
+                "pages.watch": overdue.tick,
                 "runbooks.rank": ranking.refresh,
+                "oncall.look": shifts.tick,
+                "budgets.look": budgets.tick,
+                "oncall.learn": learn_on_call,
             },
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
+                "deliveries.tick": self.tempo.deliver_seconds,
+                "pages.watch": self.tempo.watch_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
+                "oncall.look": self.tempo.oncall_seconds,
+                "oncall.learn": self.tempo.oncall_seconds / 6,
             },
         )
-        return _Joined(session, chat, people, refresh_groups, inbox, ranking, intake, sockets, routes, clockwork)
+        self._paging = paging
+        routes += pager_routes.routes(self._pagers(), hearing)
+        return _Joined(session, chat, people, refresh_groups, inbox, begin, intake, tickets, sockets, routes, clockwork)
+
+    async def _count(self, connection: str, query: str) -> float | None:
+        """One number of Prometheus."""
+        return await prometheus.ask(self.reach, connection, query, self.config.general.private_networks, self.clock)
+
+    def _status_pages(self) -> dict[str, Page]:
+        """The sinks that are status pages."""
+        made = {
+            name: getattr(self.shelves.sinks[sink.settings.kind], "page", None) for name, sink in self.sinks.items()
+        }
+        return {name: page(self.sinks[name]) for name, page in made.items() if page is not None}
+
+    def _pagers(self) -> dict[str, Pager]:
+        """Every pager by its name: the one that wakes people, and those that stand in."""
+        return {**self.fallbacks, self.config.general.pager: self.pager}
+
+    def _rules(self) -> Rules:
+        return Rules.of(self.config.general, sees=isinstance(self.pager, Looks) and self.pager.sees)
+
+    def _raising(self) -> bool:
+        """Whether what people raise in the pager shall be alerts here."""
+        access, name = self.config.pagerduty, self.config.general.pager
+        return bool(access and access.alerts) and name in self.shelves.sources and isinstance(self.pager, Hears)
+
+    def _services(self) -> list[str]:
+        """The services that can be paged by name: those with a key of their own."""
+        access = self.config.pagerduty
+        if self.config.general.pager == "pagerduty" and access is not None:
+            return sorted(access.services)
+        return sorted(self.config.services)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -505,6 +747,10 @@ class Bot:
         except (sa.exc.SQLAlchemyError, OSError) as error:
             return f"the database does not answer ({type(error).__name__})"
         return None
+
+    async def _paged(self) -> str | None:
+        async with self.db.read() as session:
+            return await trouble(session, self.config.general.pager, self.clock())
 
     async def _lease(self) -> str | None:
         age = self.engine.lease_age()
@@ -524,11 +770,17 @@ class Bot:
         elif workflow == "request":
             async with self.engine.transaction() as tx:
                 await desks.give_up(tx, args[0], why)
-        elif workflow in ("open", "page", "draft"):
-            what = {"open": "setting up the channel", "page": "paging", "draft": "the post-mortem draft"}[workflow]
+        elif workflow == "ticket" and self._joined is not None:
+            async with self.engine.transaction() as tx:
+                await self._joined.tickets.give_up(tx, args[0], why)
+        elif workflow in PARKED:
+            what = PARKED[workflow]
             async with self.engine.transaction() as tx:
                 if workflow == "open":
                     await parts.give_up(tx, args[0], why)
+                elif workflow == "page" and self._paging is not None:
+                    await self._paging.give_up(tx, args[0], args[1], why)
+                    return  # that it failed says more
                 await timeline.record(
                     tx,
                     self.react,
@@ -549,8 +801,9 @@ class _Joined:
     people: People
     refresh_groups: Callable[[], Awaitable[None]]
     inbox: Inbox
-    ranking: Ranking
+    begin: Callable[[], Awaitable[None]]
     intake: Intake
+    tickets: Tickets
     sockets: Sockets | None
     routes: list[web.RouteDef]
     clockwork: AsyncIOScheduler
@@ -582,10 +835,13 @@ def runbook_folder(folder: Path, config: Config) -> Path:
     return next((place for place in (folder / wanted, wanted, *BROUGHT) if place.is_dir()), wanted)
 
 
-def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves) -> tuple[Config, Routes, Reach]:
+def _configuration(
+    folder: Path, environment: Mapping[str, str], found: Shelves
+) -> tuple[Config, Routes, Reach, Tracking, Mapping[str, Configured]]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
-    config, routes, reach = Config(), Routes(), Reach()
+    config, routes, reach, tracked = Config(), Routes(), Reach(), Tracking()
+    told: Mapping[str, Configured] = {}
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -598,10 +854,18 @@ def _configuration(folder: Path, environment: Mapping[str, str], found: Shelves)
         reach = targets.load(folder, environment)
     except UserError as error:
         problems.append(str(error))
+    try:
+        tracked = tracking.load(folder, environment, {name: found.trackers[name].Options for name in found.trackers})
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        told = sinks.load(folder, environment, {name: found.sinks[name].Settings for name in found.sinks})
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes, reach
+    return config, routes, reach, tracked, told
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:
@@ -612,6 +876,12 @@ def _unknown(config: Config, found: Shelves) -> list[str]:
     ]
     if config.general.pager not in found.pagers:
         problems.append(f"tocsin.yaml: there is no pager {config.general.pager!r}; there is: {', '.join(found.pagers)}")
+    for name in config.general.fallback_pagers:
+        if name not in found.pagers:
+            problems.append(f"tocsin.yaml: fallback_pagers: there is no {name!r}; there is: {', '.join(found.pagers)}")
+        elif name in (config.general.pager, "log"):
+            told = "it wakes nobody" if name == "log" else "it is the pager itself"
+            problems.append(f"tocsin.yaml: fallback_pagers: {name!r} cannot stand in, {told}")
     return problems
 
 

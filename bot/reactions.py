@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bot.engine import LINES, RUNS, Work
+from bot.incidents import paging
 from bot.incidents.model import TimelineEvent
+from bot.runs.alarm import GLASS, ROLLBACK
 
-Follow = Callable[[TimelineEvent], Work]
+Follow = Callable[[TimelineEvent], Work | None]
 
 
 def open_channel(event: TimelineEvent) -> Work:
@@ -17,6 +19,29 @@ def open_channel(event: TimelineEvent) -> Work:
 def page(event: TimelineEvent) -> Work:
     """Wake somebody: the first page of an incident."""
     return Work("page", f"page:{event.incident_id}:1", (event.incident_id, 1))
+
+
+def wake(event: TimelineEvent) -> Work:
+    """Wake somebody: a further page of an incident."""
+    number = event.data["number"]
+    return Work("page", f"page:{event.incident_id}:{number}", (event.incident_id, number))
+
+
+def sync_pages(event: TimelineEvent) -> Work:
+    """Have the pager know what is known here: acknowledged, resolved."""
+    return paging.synced(event.incident_id, event.id)
+
+
+def press(event: TimelineEvent) -> Work:
+    """Call more people to a page, or have the pager know of a change."""
+    partition = f"pages:{event.incident_id}"
+    return Work("press", f"press:{event.id}", (event.incident_id, event.id), queue=LINES, partition=partition)
+
+
+def page_again(event: TimelineEvent) -> Work:
+    """Wake somebody for an incident that is not over after all."""
+    partition = f"pages:{event.incident_id}"  # after the pager was told of the end
+    return Work("page_again", f"page_again:{event.id}", (event.incident_id, event.id), queue=LINES, partition=partition)
 
 
 def refresh(event: TimelineEvent) -> Work:
@@ -56,6 +81,15 @@ def aftermath(event: TimelineEvent) -> Work:
     return Work("aftermath", f"aftermath:{event.id}", (event.data["run"],))
 
 
+def alarm(event: TimelineEvent) -> Work | None:
+    """Wake the owner of a runbook where nothing was taken back that had to be, or nobody was asked who had to be."""
+    why = event.data.get("state") if event.kind == "run.ended" else event.kind.removeprefix("run.")
+    if why not in (ROLLBACK, GLASS):
+        return None
+    args = (event.incident_id, event.data["run"], str(why))
+    return Work("alarm", f"alarm:{event.data['run']}:{why}", args)
+
+
 def show_run(event: TimelineEvent) -> Work:
     """Draw a run's message anew."""
     run_id = event.data["run"]
@@ -80,6 +114,17 @@ def show_runs(event: TimelineEvent) -> Work:
     return Work("show_runs", f"show_runs:{event.id}", (event.incident_id,))
 
 
+def track(event: TimelineEvent) -> Work:
+    """Bring the incident's tickets up to date, and open those that it should have by now."""
+    args, partition = (event.incident_id,), f"tickets:{event.incident_id}"
+    return Work("tickets", f"tickets:{event.id}", args, queue=LINES, partition=partition, merges=True)
+
+
+def export_followups(event: TimelineEvent) -> Work:
+    """Follow-ups go to the tracker where they are worked on."""
+    return Work("followups", f"followups:{event.id}", (event.incident_id,))
+
+
 def _line(workflow: str, event: TimelineEvent) -> Work:
     """Work on an incident's channel: one at a time, whichever process does it, so nothing is made or drawn twice."""
     return Work(workflow, f"{workflow}:{event.id}", (event.incident_id,), queue=LINES, partition=event.incident_id)
@@ -92,32 +137,52 @@ def _draft(event: TimelineEvent, *more: str) -> Work:
 
 
 REACTIONS: dict[str, tuple[Follow, ...]] = {
-    "incident.opened": (open_channel, page, automate),
+    "incident.opened": (open_channel, page, automate, track),
     "incident.suggested": (open_channel,),
-    "incident.accepted": (open_channel, page, refresh, automate),
-    "incident.declined": (refresh,),
-    "incident.resolved": (refresh, conclude),
-    "incident.reopened": (refresh, notify),
+    "incident.accepted": (open_channel, page, refresh, automate, track),
+    "incident.declined": (refresh, track),
+    "incident.resolved": (refresh, conclude, track, sync_pages),
+    "incident.reopened": (refresh, notify, track, page_again),
     "alert.attached": (refresh, automate),
     "alert.resolved": (refresh,),
     "alert.stale": (refresh,),
     "alerts.cleared": (notify,),
     "alerts.quiet": (notify,),
     "role.assigned": (refresh, notify),
-    "severity.changed": (refresh, notify),
-    "status.changed": (refresh, notify),
+    "severity.changed": (refresh, notify, track, press),
+    "status.changed": (refresh, notify, track, press),
     "note.added": (notify,),
     "task.added": (refresh, notify),
     "task.done": (refresh, notify),
     "task.dropped": (refresh, notify),
     "task.reopened": (refresh, notify),
     "followup.added": (refresh, notify),
-    "followup.done": (refresh, notify),
-    "followup.dropped": (refresh, notify),
-    "followup.reopened": (refresh, notify),
+    "followup.done": (refresh, notify, track),
+    "followup.dropped": (refresh, notify, track),
+    "followup.reopened": (refresh, notify, track),
+    "ticket.opened": (refresh, notify),
+    "ticket.linked": (refresh, notify),
+    "ticket.moved": (refresh,),
+    "ticket.heard": (refresh, notify),
+    "ticket.failed": (refresh, notify),
     "page.sent": (refresh, notify),
     "page.failed": (refresh, notify),
     "page.nobody": (refresh, notify),
+    "page.asked": (wake, refresh, notify),
+    "page.delayed": (refresh, notify),
+    "page.acknowledged": (refresh, notify, sync_pages),
+    "page.unacknowledged": (refresh, notify),
+    "page.unanswered": (refresh, notify, press),
+    "page.escalated": (refresh, notify),
+    "page.reassigned": (refresh, notify),
+    "page.resolved": (refresh, notify),
+    "page.reopened": (refresh, notify),
+    "page.responder_asked": (notify,),
+    "page.responder_answered": (notify,),
+    "page.noted": (notify,),
+    "page.updated": (refresh, notify),
+    "page.refused": (notify,),
+    "help.asked": (notify, press),
     "part.retried": (open_channel,),
     "part.failed": (refresh,),
     "part.mended": (refresh,),
@@ -129,7 +194,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_answered": (show_run,),
     "run.resumed": (run, show_run),
     "run.phase_changed": (show_run,),
-    "run.glass_broken": (notify,),
+    "run.glass_broken": (notify, alarm),
     "run.file_made": (share_file,),
     "run.file_refused": (notify,),
     "run.cancelled": (show_run,),
@@ -138,7 +203,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "run.step_failed": (show_run,),
     "run.step_skipped": (show_run,),
     "run.step_unknown": (show_run,),
-    "run.ended": (show_run, aftermath),
+    "run.ended": (show_run, aftermath, alarm),
     "run.raised": (notify,),
     "run.unjudged": (notify,),
     "runbook.withheld": (notify,),
@@ -149,12 +214,19 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "approval.given": (show_approval,),
     "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
+    "statuspage.published": (notify,),
+    "delivery.given_up": (notify,),
+    "postmortem.drafted": (export_followups,),
+    "oncall.changed": (notify,),
+    "oncall.covered": (notify,),
+    "oncall.not_covered": (notify,),
 }
 
 
 def react(event: TimelineEvent) -> Sequence[Work]:
     """The work that follows from *event*."""
-    return [follow(event) for follow in REACTIONS.get(event.kind, ())]
+    works = (follow(event) for follow in REACTIONS.get(event.kind, ()))
+    return [work for work in works if work is not None]
 
 
 def leaving_out(*workflows: str) -> Callable[[TimelineEvent], Sequence[Work]]:

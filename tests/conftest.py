@@ -19,6 +19,17 @@ if binaries() or os.environ.get("TOCSIN_TEST_ALL"):
     KINDS.append("postgres")
 
 
+# Real programs take their time.
+REAL = ("real/", "runbooks/test_on_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What works with real programs is slow as a whole."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(REAL):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def logs() -> None:
     """Logs as in production: plain JSON. The default would draw tracebacks with every local variable, for seconds."""

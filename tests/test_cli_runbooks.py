@@ -66,6 +66,14 @@ TESTS = textwrap.dedent(
 
 
 @pytest.fixture
+def granted(tmp_path: Path, monkeypatch) -> None:
+    """The configuration lets runbooks use the token, and it is set."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/tocsin.yaml").write_text("version: 1\nrunbook_secrets: ['LB_*']\n")
+    monkeypatch.setenv("LB_TOKEN", "a-secret-of-the-environment")
+
+
+@pytest.fixture
 def books(tmp_path: Path) -> Path:
     folder = tmp_path / "runbooks"
     folder.mkdir()
@@ -250,8 +258,8 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(tocsin, books,
 # -- dry-run ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("granted")
 def test_a_dry_run_does_what_reads_and_shows_the_rest_without_a_database(tocsin, books, tmp_path, monkeypatch):
-    monkeypatch.setenv("LB_TOKEN", "a-secret-of-the-environment")
     monkeypatch.setenv("TOCSIN_DATABASE_URL", "postgresql://nobody:x@127.0.0.1:1/none")
     folder = tmp_path / "full"
     (folder / "here").mkdir(parents=True)
@@ -270,9 +278,8 @@ def test_a_dry_run_does_what_reads_and_shows_the_rest_without_a_database(tocsin,
     assert "a-secret-of-the-environment" not in out
 
 
-def test_a_dry_run_that_fails_ends_with_1_and_can_be_read_by_programs(tocsin, books, monkeypatch):
-    monkeypatch.setenv("LB_TOKEN", "a-secret-of-the-environment")
-
+@pytest.mark.usefixtures("granted")
+def test_a_dry_run_that_fails_ends_with_1_and_can_be_read_by_programs(tocsin, books):
     code, out, err = tocsin("runbooks", "dry-run", str(books / "look.yaml"), "--param", "dir=/nonsuch", "--json")
 
     made = json.loads(out)
@@ -285,7 +292,19 @@ def test_a_dry_run_that_fails_ends_with_1_and_can_be_read_by_programs(tocsin, bo
     assert "failed: ls ended with exit code 2" in err
 
 
-def test_a_secret_that_is_not_set_ends_a_dry_run_with_a_word(tocsin, books):
+def test_a_secret_that_is_in_the_environment_and_not_allowed_ends_a_dry_run_with_a_word(tocsin, books, monkeypatch):
+    monkeypatch.setenv("LB_TOKEN", "a-secret-of-the-environment")
+
+    code, out, err = tocsin("runbooks", "dry-run", str(books / "look.yaml"), "--param", "dir=/srv")
+
+    assert code == 1
+    assert "LB_TOKEN is nothing that runbooks may use here: say in targets.yaml" in err
+    assert "a-secret-of-the-environment" not in out + err
+
+
+@pytest.mark.usefixtures("granted")
+def test_a_secret_that_is_not_set_ends_a_dry_run_with_a_word(tocsin, books, monkeypatch):
+    monkeypatch.delenv("LB_TOKEN")
     code, _, err = tocsin("runbooks", "dry-run", str(books / "look.yaml"), "--param", "dir=/srv")
 
     assert code == 1

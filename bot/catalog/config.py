@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StrictBool,
@@ -21,7 +20,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from bot.catalog import pagers as pagers_
+from bot.catalog.keys import TOKEN_LENGTH as TOKEN_LENGTH
+from bot.catalog.keys import look_up as _token
+from bot.catalog.pagers import Pagers
 from bot.catalog.quiet import QuietHours
+from bot.catalog.services import Catalog, Directory, OnCall, Service, Team
+from bot.catalog.shape import Strict as Strict
+from bot.catalog.shape import Version as Version
 from bot.kit.clock import parse_duration
 from bot.kit.errors import UserError
 from bot.kit.text import clip, nearest
@@ -29,16 +35,13 @@ from bot.kit.yaml import Document, YamlError
 from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
-TARGETS = "targets.yaml"
-TOKEN_LENGTH = 16
+TARGETS, TRACKERS, SINKS = "targets.yaml", "trackers.yaml", "sinks.yaml"
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
 # The connection of alerts that runbooks themselves raise; nobody can send to it.
 OWN = "runbook"
 # What other releases or the field's other tools have, and this one refuses instead of ignoring it.
 LATER = ("hold", "window", "flapping", "inhibit", "maintenance", "page", "roles")
-
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ConfigError(UserError):
@@ -47,21 +50,6 @@ class ConfigError(UserError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class Strict(BaseModel):
-    """The shape of a part of a file: what it does not name is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _version(value: Any) -> Any:
-    if isinstance(value, bool) or value != 1:
-        raise ValueError("must be 1, the only version there is")
-    return value
-
-
-Version = Annotated[StrictInt, BeforeValidator(_version)]
 
 
 # Slack and alert senders repeat themselves for minutes; what tells a repeat from news must outlive that by far.
@@ -111,13 +99,18 @@ def _address(value: Any) -> Any:
 Address = Annotated[str, BeforeValidator(_address)]
 
 
+SevName = Literal["SEV1", "SEV2", "SEV3", "SEV4", "SEV5"]
+
+
 class PagerDuty(Strict):
     """`pagerduty:` in `tocsin.yaml`. Keys and tokens are named, never written here."""
 
     routing_key: Any
-    services: dict[str, Any] = {}
+    services: dict[str, Any] = Field(default_factory=dict)
     api_token: Any = None
     from_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    webhook_secrets: Any = None
+    alerts: StrictBool = False
     events_url: Address = "https://events.pagerduty.com"
     api_url: Address = "https://api.pagerduty.com"
 
@@ -133,6 +126,8 @@ class General(Strict):
     invite: tuple[str, ...] = ()
     runbooks: str = "runbooks"
     private_networks: tuple[str, ...] = ()
+    runbook_environment: tuple[str, ...] = ()
+    runbook_secrets: tuple[str, ...] = ()
     auto_runbooks: StrictBool = False
     auto_failures: Annotated[StrictInt, Field(ge=1, le=100)] = 3
     schedules: StrictBool = False
@@ -140,6 +135,15 @@ class General(Strict):
     operations_channel: str | None = None
     retention: Retention = Retention()
     pagerduty: PagerDuty | None = None
+    page_ack_minutes: dict[SevName, Annotated[StrictInt, Field(ge=1, le=1440)]] | None = None
+    fallback_pagers: tuple[str, ...] = ()
+    fallback_after_seconds: Annotated[StrictInt, Field(ge=10, le=3600)] = 60
+    page_on_severity: Literal["tell", "escalate", "nothing"] = "tell"
+    page_updates: StrictBool = False
+    email: pagers_.Email | None = None
+    webhook: pagers_.Webhook | None = None
+    oncall_webhook: pagers_.OnCallWebhook | None = None
+    opsgenie: pagers_.Opsgenie | None = None
 
     @field_validator("private_networks")
     @classmethod
@@ -151,15 +155,13 @@ class General(Strict):
                 raise ValueError(f"{network!r} is not a network; write for example 10.0.0.0/8") from None
         return found
 
-
-class Service(Strict):
-    """A service people run: who owns it and where they talk about it."""
-
-    owner: str | None = None
-    description: str = ""
-    tier: str | StrictInt | None = None
-    channel: str | None = None
-    runbooks: tuple[str, ...] = ()
+    @field_validator("runbook_environment", "runbook_secrets")
+    @classmethod
+    def _variables(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for name in found:
+            if not re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]{0,63}", name):
+                raise ValueError(f"{name!r} is not the name of a variable; write for example CHECKOUT_*")
+        return found
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,8 @@ class PagerDutyAccess:
     from_email: str | None
     events_url: str
     api_url: str
+    webhook_secrets: tuple[SecretStr, ...] = ()
+    alerts: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,45 +203,45 @@ class Config:
 
     general: General = field(default_factory=General)
     connections: Mapping[str, Connection] = field(default_factory=dict)
-    services: Mapping[str, Service] = field(default_factory=dict)
-    teams: Mapping[str, "Team"] = field(default_factory=dict)
-    oncall: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=Catalog)
     pagerduty: PagerDutyAccess | None = None
+    pagers: Pagers = field(default_factory=Pagers)
 
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """What is run."""
+        return self.catalog.services
 
-class Team(Strict):
-    """People who own services; runbooks name them as `@name`."""
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """Who owns it."""
+        return self.catalog.teams
 
-    members: tuple[str, ...] = ()
-    description: str = ""
+    @property
+    def oncall(self) -> Mapping[str, OnCall]:
+        """Who is on call, by name."""
+        return self.catalog.oncall
+
+    @property
+    def directory(self) -> Directory:
+        """The catalog, as asked by everybody."""
+        return Directory(self.catalog, self.general.pager)
 
 
 class _Connection(Strict):
     source: str
     token: Any
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
 class _Connections(Strict):
     version: Version
-    connections: dict[str, _Connection] = {}
+    connections: dict[str, _Connection] = Field(default_factory=dict)
 
     @field_validator("connections", mode="before")
     @classmethod
     def _filled(cls, found: Any) -> Any:
         return found or {}
-
-
-class _Catalog(Strict):
-    version: Version
-    services: dict[str, Service] = {}
-    teams: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], Team] = {}
-    oncall: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")], tuple[str, ...]] = {}
-
-    @field_validator("services", "teams", "oncall", mode="before")
-    @classmethod
-    def _filled(cls, found: Any) -> Any:
-        return {name: entry or {} for name, entry in found.items()} if isinstance(found, dict) else found or {}
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -252,14 +256,18 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     problems += [
         f"{wrong.name}:1: this file is not read; call it {wrong.stem}.yaml"
         for wrong in sorted(folder.glob("*.yml"))
-        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS)
+        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS, TRACKERS, SINKS)
     ]
     opening = _document(folder, GENERAL, problems)
     general = None if opening is None else _tried(opening, General, problems)
     pagerduty = None
     if opening is not None and general is not None and general.pagerduty is not None:
         pagerduty = _pagerduty(folder, opening, general.pagerduty, env, problems)
-    catalog = _part(folder, CATALOG, _Catalog, problems)
+    pagers = Pagers()
+    if opening is not None and general is not None:
+        sections = {name: getattr(general, name) for name in ("email", "webhook", "oncall_webhook", "opsgenie")}
+        pagers = pagers_.look(folder, opening, env, problems, **sections)
+    catalog = _part(folder, CATALOG, Catalog, problems)
     connections: dict[str, Connection] = {}
     document = _document(folder, CONNECTIONS, problems)
     if document is not None and (raw := _tried(document, _Connections, problems)) is not None:
@@ -267,10 +275,17 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
             connections[name] = _connection(folder, document, name, item, env, problems)
     if problems:
         raise ConfigError(problems)
-    made = Config(general or General(), connections, pagerduty=pagerduty)
-    if catalog is None:
-        return made
-    return replace(made, services=catalog.services, teams=catalog.teams, oncall=catalog.oncall)
+    found = catalog or Catalog()
+    return Config(general or General(), connections, found, _mapped(pagerduty, found), pagers)
+
+
+def _mapped(access: PagerDutyAccess | None, catalog: Catalog) -> PagerDutyAccess | None:
+    """Services that the catalog gives the routing key of another name are paged with that."""
+    if access is None:
+        return None
+    asked = {name: at.key for name, service in catalog.services.items() if (at := service.pager.get("pagerduty"))}
+    named = {name: access.services[key] for name, key in asked.items() if key is not None and key in access.services}
+    return replace(access, services={**access.services, **named})
 
 
 def general(folder: Path) -> General:
@@ -298,6 +313,11 @@ def checked(found: Document, shape: type[Shape]) -> Shape:
         raise ConfigError([f"{found.name}:1: the file must hold keys and values, first of all `version: 1`"])
     if "version" not in found.data:
         raise ConfigError([f"{found.name}:1: 'version' is missing; begin with `version: 1`"])
+    return shaped(found, shape)
+
+
+def shaped(found: Document, shape: type[Shape]) -> Shape:
+    """*found*, which may be a part of a file, as a *shape*; ConfigError with a line for each problem."""
     try:
         return shape.model_validate(found.data)
     except ValidationError as error:
@@ -438,6 +458,14 @@ def _pagerduty(
             return None
 
     before = len(problems)
+    named = asked.webhook_secrets if isinstance(asked.webhook_secrets, list) else [asked.webhook_secrets]
+    hooks = [secret(one, "webhook_secrets") for one in named if one is not None]
+    if len(hooks) > 3:
+        told = "pagerduty.webhook_secrets: give one secret, or two while you change it; three at most"
+        problems.append(str(found.error(("pagerduty", "webhook_secrets"), told)))
+    if asked.alerts and not hooks:
+        told = "pagerduty.alerts: what PagerDuty tells comes by its webhook; set webhook_secrets"
+        problems.append(str(found.error(("pagerduty", "alerts"), told)))
     routing_key = secret(asked.routing_key, "routing_key")
     services = {name: secret(reference, "services", name) for name, reference in asked.services.items()}
     api_token = None if asked.api_token is None else secret(asked.api_token, "api_token")
@@ -454,41 +482,6 @@ def _pagerduty(
         asked.from_email,
         asked.events_url,
         asked.api_url,
+        tuple(one for one in hooks if one is not None),
+        asked.alerts,
     )
-
-
-def _token(folder: Path, reference: Any, env: Mapping[str, str], hint: str = "openssl rand -hex 24") -> str:
-    """The token that *reference* points at; UserError, without a word of its content, when there is none."""
-    if not isinstance(reference, dict):
-        raise UserError("a token is never written here; say where it is: {env: NAME} or {file: /path}")
-    if set(reference) not in ({"env"}, {"file"}) or not all(isinstance(value, str) for value in reference.values()):
-        raise UserError("say where the token is: {env: NAME} or {file: /path}")
-    if "env" in reference:
-        where, token = _from_env(reference["env"], env)
-    else:
-        where, token = _from_file(folder / reference["file"])
-    if len(token) < TOKEN_LENGTH:
-        raise UserError(f"the token in {where} has {len(token)} characters; use at least {TOKEN_LENGTH} ({hint})")
-    return token
-
-
-def _from_env(name: str, env: Mapping[str, str]) -> tuple[str, str]:
-    # A name that is none is not repeated: somebody may have written the token itself.
-    if not _ENV_NAME.fullmatch(name) or (name not in env and not name.isupper()):
-        raise UserError("env names an environment variable, in capitals: {env: CHECKOUT_TOKEN}")
-    if not env.get(name, "").strip():
-        raise UserError(f"the environment variable {name} is not set")
-    return name, env[name].strip()
-
-
-def _from_file(path: Path) -> tuple[str, str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            token = file.read(4097).strip()
-    except OSError as error:
-        raise UserError(f"the token file {path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"the token file {path} is not UTF-8 text") from None
-    if len(token) > 4096:
-        raise UserError(f"the token file {path} holds more than 4096 characters")
-    return str(path), token

@@ -176,14 +176,14 @@ class Reach:
             ]
             found += [f"host {name!r}: {one}" for one in told if one]
         for name, connection in self.targets.connections.items():
-            told = [self._absent(secret) for secret in _secrets(connection)]
+            told = [self.absent(secret) for secret in _secrets(connection)]
             if connection.ca is not None:
                 told.append(self._missing(connection.ca, "ca"))
             if connection.url.startswith("http://") and not connection.private and _secrets(connection):
                 told.append("its credentials go over http://, where anybody on the way can read them")
             found += [f"connection {name!r}: {one}" for one in told if one]
         found += [
-            f"secret {name!r}: {one}" for name, where in self.targets.secrets.items() if (one := self._absent(where))
+            f"secret {name!r}: {one}" for name, where in self.targets.secrets.items() if (one := self.absent(where))
         ]
         return [f"{TARGETS}: {one}" for one in found]
 
@@ -195,7 +195,8 @@ class Reach:
             return f"ssh refuses a key that others may read: chmod 600 {self.path(path)}"
         return None
 
-    def _absent(self, where: Secret) -> str | None:
+    def absent(self, where: Secret) -> str | None:
+        """Why the secret at *where* cannot be had, as far as that can be seen without looking at it."""
         if where.env is not None and not self.environment.get(where.env, "").strip():
             return f"the environment variable {where.env} is not set"
         if where.file is not None:

@@ -17,6 +17,7 @@ class Person:
     guest: bool = False
     stranger: bool = False
     gone: bool = False
+    zone: str | None = None
 
 
 def refusal(person: Person | None) -> str | None:

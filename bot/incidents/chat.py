@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
-from bot.incidents.model import Incident, Page, Part, Role
+from bot.incidents.model import Incident, Page, Part, Role, Ticket
+from bot.incidents.services import About
 from bot.kit.errors import BotError
 
 
@@ -47,6 +48,8 @@ class Card:
     pages: Sequence[Page] = ()
     offers: Sequence[Offer] = ()
     todo: int = 0
+    tickets: Sequence[Ticket] = ()
+    about: About | None = None
 
     @property
     def commander(self) -> str | None:
@@ -71,10 +74,14 @@ class Notice:
 
 @dataclass(frozen=True)
 class Cleared:
-    """No alert fires any more, and the question whether the incident is over. Of *silent* of them no end was heard."""
+    """No alert fires any more, and the question whether the incident is over. Of *silent* of them no end was heard.
+
+    *said*: it is asked for another reason.
+    """
 
     incident: Incident
     silent: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ new, and the lock is held for milliseconds however many requests a transaction c
 """
 
 import asyncio
+import contextlib
 import hashlib
+import json
 import zlib
 from collections import Counter as Tally
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,8 +26,8 @@ from bot.alerts import dedupe, routing
 from bot.alerts.dedupe import Outcome, Stored
 from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery, Episode
 from bot.alerts.routing import Open, Routes
-from bot.catalog.config import Service
-from bot.engine import Batch, Engine
+from bot.catalog.services import Service
+from bot.engine import Batch, Engine, Work
 from bot.incidents import lifecycle, statements
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
@@ -40,6 +41,7 @@ from bot.kit.text import clean
 log = structlog.get_logger()
 
 BATCH, BATCH_ALERTS = 200, 5_000  # deliveries and alerts in one transaction
+STORM, GATHER_SECONDS = 4, 0.01  # deliveries answered at once that make a storm; how long it may gather
 QUEUE, QUEUE_BYTES = 2_000, 128 * 1024 * 1024
 ANSWER_SECONDS = 20.0  # after that the sender is told to try again, which does no harm
 KEPT = 256 * 1024  # bytes of a body that are kept
@@ -193,8 +195,12 @@ class Intake:
         clock: Clock,
         services: Callable[[], Mapping[str, Service]] = dict,
         answer_seconds: float = ANSWER_SECONDS,
+        outbox: Callable[[Sequence[TimelineEvent]], Sequence[Work]] = lambda events: (),
+        gather_seconds: float = GATHER_SECONDS,
     ) -> None:
+        self._outbox = outbox
         self._answer_seconds = answer_seconds
+        self._gather_seconds = gather_seconds
         self._engine = engine
         self._react = react
         self._routes = routes
@@ -204,6 +210,8 @@ class Intake:
         self._queue: deque[_Waiting] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._all_here: asyncio.Event | None = None
         self._stopped = False
         engine.metrics.watch("tocsin_intake_waiting_deliveries", lambda: len(self._queue))
         engine.metrics.watch("tocsin_intake_waiting_bytes", lambda: self._bytes)
@@ -224,12 +232,16 @@ class Intake:
         self._bytes += len(incoming.body)
         if self._writer is None:
             self._writer = spawn(self._drain(), name="intake.writer")
+        elif self._all_here is not None and len(self._queue) >= self._expected:
+            self._all_here.set()
         # When time is up, or the sender has gone, the answer is settled: what is still queued is not written then.
         return await waiting.answer
 
     async def stop(self) -> None:
         """Refuse what comes now, finish what has come."""
         self._stopped = True
+        if self._all_here is not None:
+            self._all_here.set()
         if self._writer is not None:
             await asyncio.wait((self._writer,))
 
@@ -239,10 +251,27 @@ class Intake:
             while batch := self._next():
                 with self._watched(batch):
                     await self._write(batch)
+                await self._gather(len(batch))
         finally:
             self._writer = None
 
-    @contextmanager
+    async def _gather(self, answered: int) -> None:
+        """In a storm, those who were just answered are back in a moment: wait for them, and commit once for all.
+
+        What a transaction costs by itself is as much as thirty more deliveries in it. Who comes alone never waits.
+        """
+        expected = min(BATCH, answered + len(self._queue))
+        if answered < STORM or len(self._queue) >= expected or self._stopped:
+            return
+        self._expected, self._all_here = expected, asyncio.Event()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._gather_seconds):
+                    await self._all_here.wait()
+        finally:
+            self._all_here = None
+
+    @contextlib.contextmanager
     def _watched(self, batch: Sequence[_Waiting]) -> Iterator[None]:
         """Whoever waits for too long hears so. One clock for all of them: they come by the thousand, and few wait."""
         loop = asyncio.get_running_loop()
@@ -308,6 +337,7 @@ class Intake:
             routes=self._routes(),
             services=self._services(),
             now=self._clock(),
+            outbox=self._outbox,
         ).run(waiting)
 
 
@@ -335,6 +365,7 @@ class _Transaction:
     routes: Routes
     services: Mapping[str, Service]
     now: datetime
+    outbox: Callable[[Sequence[TimelineEvent]], Sequence[Work]]
     known: dict[Key, _Known] = field(default_factory=dict)
     groups: dict[str, _Open] = field(default_factory=dict)
     episodes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -381,14 +412,14 @@ class _Transaction:
         words, size = self.words, len(statements.ROW)
         new: dict[str, Sequence[Any]] = {}
         found = self.connection.exec_driver_sql(words.look, (connection, words.listed(fingerprints)))
-        for row in words.rows(found):
+        for row in json.loads(found.scalar_one()):
             fingerprint, seen, last_seen_at = row[size:]
             known = self.memory.recall((connection, fingerprint), row[:size])
             if known is None:
                 new[fingerprint] = row[:size]
             else:
                 known.seen = known.seen_before = seen
-                known.last_seen_at = words.read(last_seen_at)
+                known.last_seen_at = statements.moment(last_seen_at)
                 self.known[known.key] = known
         if new:
             self._read(connection, new)
@@ -659,6 +690,8 @@ class _Transaction:
         last = {(event.incident_id, event.kind): event for event in self.events}
         for event in last.values():
             self.batch.enqueue(*self.react(event))
+        # Other systems are told of each of them.
+        self.batch.enqueue(*self.outbox(self.events))
 
     def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
         self.words.add(self.connection, _table(Delivery), list(map(_kept, batch, receipts)))

@@ -185,9 +185,15 @@ class Part(SQLModel, table=True):
 
 
 class Page(SQLModel, table=True):
-    """One attempt to wake somebody, and what the pager said. `outcome` is sent, failed or nobody."""
+    """One page: whom it is to wake, what the pager said of it, and what became of it.
+
+    `outcome` is what came of sending it: sending (not known yet), sent, failed or nobody. `due_at` is when somebody has
+    to look after it, because it is not sent or not acknowledged by then; `level` is how far that has gone. `heard` has
+    the pager's own time of the newest word about each side of it, so that what comes late undoes nothing.
+    """
 
     __tablename__ = "page"
+    __table_args__ = (sa.Index("page_due", "due_at"), sa.Index("page_key", "dedup_key"))
 
     id: str = Field(primary_key=True, max_length=32)
     incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
@@ -196,6 +202,42 @@ class Page(SQLModel, table=True):
     outcome: str
     detail: str
     at: datetime
+    asked_at: datetime | None = None
+    service: str | None = None
+    why: str = ""
+    dedup_key: str = ""
+    external_id: str | None = None
+    url: str | None = None
+    assigned: str | None = None
+    level: int = 0
+    due_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    resolved_at: datetime | None = None
+    heard: dict[str, str] = Field(default_factory=dict, sa_type=Json)
+
+    @property
+    def state(self) -> str:
+        """sending, failed, nobody; or of one that was sent: sent, acknowledged, resolved."""
+        if self.outcome != "sent":
+            return self.outcome
+        if self.resolved_at is not None:
+            return "resolved"
+        return "sent" if self.acknowledged_at is None else "acknowledged"
+
+
+class PagerWord(SQLModel, table=True):
+    """Something that a pager told by itself, as it came (zlib-compressed), and what was made of it."""
+
+    __tablename__ = "pager_word"
+
+    id: str = Field(primary_key=True, max_length=32)
+    pager: str
+    received_at: datetime = Field(index=True)
+    body: bytes = Field(sa_type=sa.LargeBinary)
+    outcome: str = "waiting"
+    detail: str = ""
+    incident_id: str | None = Field(default=None, max_length=32)
 
 
 class TaskKind(StrEnum):
@@ -237,6 +279,66 @@ class Task(SQLModel, table=True):
     def label(self) -> str:
         """What people call it: T3; tasks and follow-ups of an incident share their numbers."""
         return f"T{self.number}"
+
+
+class TicketState(StrEnum):
+    """Whether there is a ticket: wanted, made, failed (a person must do something), or gone from its tracker."""
+
+    WANTED = "wanted"
+    MADE = "made"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Ticket(SQLModel, table=True):
+    """A ticket in an issue tracker, as far as it is known here.
+
+    `key` is what it is found again by, `asked` what a person named where they linked one that was there. `status` and
+    `done` are what the tracker last said, `phase` is how our side stood when both agreed, and `standing` how it stands
+    where no row says so (the ticket of a finding). `told` are the timeline events that were written below it, and
+    `revision` is raised by each promise to bring it up to date.
+    """
+
+    __tablename__ = "ticket"
+    __table_args__ = (sa.Index("ticket_remote", "tracker", "remote_id"),)
+
+    id: str = Field(primary_key=True, max_length=32)
+    incident_id: str = Field(foreign_key="incident.id", index=True, max_length=32)
+    tracker: str
+    purpose: str
+    key: str
+    title: str = ""
+    body: str = ""
+    task_id: str | None = Field(default=None, foreign_key="task.id", max_length=32)
+    asked: str | None = None
+    wanted_by: str = "bot"
+    state: str = TicketState.WANTED
+    phase: str = ""
+    standing: str = ""
+    severity: str = ""
+    remote_id: str | None = None
+    reference: str | None = None
+    url: str | None = None
+    status: str | None = None
+    done: bool = False
+    told: list[str] = Field(default_factory=list, sa_type=Json)
+    error: str | None = None
+    revision: int = 1
+    created_at: datetime
+    changed_at: datetime
+
+
+class TrackerWord(SQLModel, table=True):
+    """What a tracker's webhook said, kept before it was answered; its id is made of the delivery, so it counts once."""
+
+    __tablename__ = "tracker_word"
+
+    id: str = Field(primary_key=True, max_length=32)
+    tracker: str
+    ticket_id: str = Field(foreign_key="ticket.id", max_length=32)
+    what: str
+    by: str
+    received_at: datetime = Field(index=True)
 
 
 class Request(SQLModel, table=True):

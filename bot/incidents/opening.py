@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from sqlmodel import col
 from bot.alerts.model import AlertRow, AlertState
 from bot.alerts.source import link
 from bot.engine import LINES, Engine, Work
-from bot.incidents import lifecycle, parts, roles, tasks, timeline
+from bot.incidents import lifecycle, parts, roles, tasks, tickets, timeline
 from bot.incidents.chat import (
     Announcement,
     Card,
@@ -26,6 +26,7 @@ from bot.incidents.chat import (
 )
 from bot.incidents.model import Incident, Page, Part, Status
 from bot.incidents.parts import DONE, FAILED, Parts
+from bot.incidents.services import Services
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.errors import BotError, PermanentError, TemporaryError
@@ -46,6 +47,8 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
 # How often cards are drawn anew, all incidents together: what changes while one waits is drawn along with it. Less
 # often while senders or people wait for an answer: a drawing costs as much as a hundred alerts.
 BURST, REDRAWS, RESTLESS = 10, 5.0, 2.0
+# Among those who are invited: the members of the team that owns the service.
+OWNERS = "owners"
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
@@ -64,6 +67,7 @@ class Opening:
     offers: Offers
     clock: Clock
     opened: Callable[[str, str], None] = lambda channel, incident_id: None
+    services: Services = field(default_factory=Services)
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
@@ -164,7 +168,7 @@ class Opening:
             await self._together([self._announce(incident_id), self._excuse(card)])
             await self._catch_up(incident_id)
             return
-        people = invited(incident, self.look.invite)
+        people = invited(incident, self._usual(incident))
         link = bookmark(card.alerts)
         names = [TOPIC, CARD, PIN, *([INVITES] if people else []), *([BOOKMARK] if link else [])]
         found = await self.parts.begin(incident_id, names)
@@ -232,6 +236,12 @@ class Opening:
             await self._catch_up(incident_id)
             raise
         await self._catch_up(incident_id)
+
+    def _usual(self, incident: Incident) -> list[str]:
+        """Who is brought in wherever they are not kept out: a word stands for whoever owns the service."""
+        directory = self.services.directory
+        found = [directory.owners(incident.service) if one == OWNERS else (one,) for one in self.look.invite]
+        return [directory.person(who) for some in found for who in some]
 
     async def _unasked(self, incident_id: str) -> None:
         """A question that nobody can see would let an alert lie for ever: it counts as answered with yes."""
@@ -337,7 +347,7 @@ class Opening:
 
     async def _card(self, incident_id: str) -> Card:
         async with self.engine.db.read() as session:
-            return await card_of(session, incident_id, self.offers)
+            return await card_of(session, incident_id, self.offers, self.services)
 
     async def _stale(self, incident_id: str) -> list[Part]:
         """The parts that show less than is known."""
@@ -355,8 +365,8 @@ class Opening:
             return list(await session.scalars(query))
 
 
-async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Card:
-    """The state of an incident as its card shows it."""
+async def card_of(session: AsyncSession, incident_id: str, offers: Offers, services: Services | None = None) -> Card:
+    """The state of an incident as its card shows it; *services* know its service."""
     incident = await lifecycle.find(session, incident_id)
     alerts = await lifecycle.alerts(session, incident_id, limit=20)
     failed = sa.select(Part).where(
@@ -373,7 +383,9 @@ async def card_of(session: AsyncSession, incident_id: str, offers: Offers) -> Ca
         failed=list(await session.scalars(failed.order_by(col(Part.name)))),
         pages=list(await session.scalars(pages)),
         offers=offers(incident, alerts),
+        about=await services.about(session, incident.service) if services is not None else None,
         todo=await tasks.open_count(session, incident_id),
+        tickets=[one for one in await tickets.of(session, incident_id) if one.purpose == "incident"],
     )
 
 

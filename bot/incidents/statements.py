@@ -7,10 +7,10 @@ Everything here says the same as SQLAlchemy would, to the byte; for what is rare
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
@@ -20,25 +20,74 @@ ROW += ("labels", "annotations", "url")
 REPEATED = ("fingerprint", "seen", "last_seen_at")
 ROWS = 64  # in one INSERT
 
+Row = Mapping[str, Any]
 Way = Callable[[Any], Any]
 
 
-class _Adding:
-    """An INSERT of however many rows, and how the values of a row are handed over."""
+class _Values:
+    """An INSERT of however many rows, each value a parameter."""
 
-    def __init__(self, table: str, ways: Mapping[str, Way], marks: Sequence[str]) -> None:
-        self.ways = tuple(ways.items())
-        self._start = f"insert into {table} ({', '.join(ways)}) values "  # noqa: S608 - our own names
-        self._row = f"({', '.join(marks)})"
+    def __init__(self, table: sa.Table) -> None:
+        self.ways = tuple((column.name, _way(column, {"json": json.dumps, "moment": _text})) for column in table.c)
+        self._start = f"insert into {table.name} ({_names(table)}) values "  # noqa: S608 - our own names
+        self._row = f"({', '.join('?' for _ in table.c)})"
         self._said: dict[int, str] = {}
 
-    def statement(self, count: int) -> str:
+    def said(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+        """The statement, and what it is given."""
+        count = len(rows)
         if count not in self._said:
             self._said[count] = self._start + ", ".join([self._row] * count)
-        return self._said[count]
+        return self._said[count], tuple(
+            [None if (value := row[name]) is None else way(value) for row in rows for name, way in self.ways]
+        )
 
-    def values(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-        return tuple([None if (value := row[name]) is None else way(value) for row in rows for name, way in self.ways])
+
+class _Records:
+    """An INSERT of however many rows, all of them one JSON text: to take in a parameter costs more than to read it."""
+
+    TYPES: ClassVar = {"json": "jsonb", "moment": "timestamptz", "bytes": "text", "number": "bigint", "text": "text"}
+
+    def __init__(self, table: sa.Table) -> None:
+        ways: dict[str, Way] = {"moment": datetime.isoformat, "bytes": bytes.hex}
+        self.ways = tuple((column.name, _way(column, ways)) for column in table.c)
+        wanted = ", ".join(f"decode({c.name}, 'hex')" if _kind(c) == "bytes" else c.name for c in table.c)
+        types = ", ".join(f"{column.name} {self.TYPES[_kind(column)]}" for column in table.c)
+        self._statement = (
+            f"insert into {table.name} ({_names(table)}) "  # noqa: S608 - our own names
+            f"select {wanted} from json_to_recordset(%s::json) as row ({types})"
+        )
+
+    def said(self, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+        """The statement, and what it is given."""
+        told = [{name: None if (v := row[name]) is None else way(v) for name, way in self.ways} for row in rows]
+        return self._statement, (json.dumps(told),)
+
+
+def _names(table: sa.Table) -> str:
+    return ", ".join(column.name for column in table.c)
+
+
+def _kind(column: sa.Column[Any]) -> str:
+    """What sort of value a column holds."""
+    kind = column.type.impl_instance if isinstance(column.type, sa.TypeDecorator) else column.type
+    for known, name in _KINDS:
+        if isinstance(kind, known):
+            return name
+    raise TypeError(f"{column} is a {kind!r}: nobody has said how that is handed over")
+
+
+_KINDS = (
+    (sa.JSON, "json"),
+    (sa.DateTime, "moment"),
+    (sa.LargeBinary, "bytes"),
+    (sa.Integer, "number"),
+    (sa.String, "text"),
+)
+
+
+def _way(column: sa.Column[Any], ways: Mapping[str, Way]) -> Way:
+    return ways.get(_kind(column), _plain)
 
 
 @dataclass(frozen=True)
@@ -49,43 +98,29 @@ class Words:
     seen: str
     groups: str
     touched: str
-    mark: str
-    json_mark: str
-    rows: Callable[[sa.CursorResult[Any]], Iterable[Sequence[Any]]]
+    adding: Callable[[sa.Table], "_Values | _Records"]
     listed: Callable[[Sequence[str]], Any]
     moment: Callable[[datetime], Any]
-    read: Callable[[Any], datetime]
-    _adding: dict[str, _Adding] = field(default_factory=dict)
+    _adding: dict[str, "_Values | _Records"] = field(default_factory=dict)
 
-    def add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
         """Insert *rows*, each with a value for every column."""
         adding = self._adding.get(table.name)
         if adding is None:
-            marks = [self.json_mark if _is_json(column) else self.mark for column in table.c]
-            ways = {column.name: self._way(column) for column in table.c}
-            adding = self._adding[table.name] = _Adding(table.name, ways, marks)
+            adding = self._adding[table.name] = self.adding(table)
         for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            connection.exec_driver_sql(adding.statement(len(some)), adding.values(some))
+            connection.exec_driver_sql(*adding.said(rows[start : start + ROWS]))
 
-    def _way(self, column: sa.Column[Any]) -> Way:
-        if _is_json(column):
-            return json.dumps
-        kind = column.type.impl_instance if isinstance(column.type, sa.TypeDecorator) else column.type
-        if isinstance(kind, sa.DateTime):
-            return self.moment
-        if isinstance(kind, (sa.String, sa.Integer, sa.LargeBinary)):
-            return _plain
-        raise TypeError(f"{column} is a {kind!r}: nobody has said how that is handed over")
+
+def moment(text: str) -> datetime:
+    """A time as `look` gives it."""
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def words(connection: sa.Connection) -> Words:
     """Those of the database behind *connection*."""
     return _WORDS[connection.dialect.name]
-
-
-def _is_json(column: sa.Column[Any]) -> bool:
-    return isinstance(column.type, sa.JSON)
 
 
 def _plain(value: Any) -> Any:
@@ -97,9 +132,8 @@ def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def _read(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
+# On Postgres every document as the text it is, so that it can be compared without being read.
+_TEXTS = ", ".join(f"{name}::text" if name in ("labels", "annotations") else name for name in (*ROW, *REPEATED))
 
 _WORDS = {
     "sqlite": Words(
@@ -109,27 +143,20 @@ _WORDS = {
         groups="select group_key, id, number, severity from incident "
         "where group_key in (select value from json_each(?)) and is_open = 1 order by id",
         touched="update incident set revision = revision + 1 where id in (select value from json_each(?))",
-        mark="?",
-        json_mark="?",
-        rows=lambda found: json.loads(found.scalar_one()),
+        adding=_Values,
         listed=json.dumps,
         moment=_text,
-        read=_read,
     ),
     "postgresql": Words(
-        look="select "  # noqa: S608
-        + ", ".join(f"{name}::text" if name in ("labels", "annotations") else name for name in (*ROW, *REPEATED))
-        + " from alert where connection = %s and fingerprint = any(%s)",
+        look=f"select coalesce(json_agg(json_build_array({_TEXTS})), '[]')::text from alert where connection = %s "  # noqa: S608
+        "and fingerprint = any(%s)",
         seen="update alert set seen = seen + %s, last_seen_at = %s where id = any(%s)",
         # For update: a person may be closing it right now.
         groups="select group_key, id, number, severity from incident "
         "where group_key = any(%s) and is_open order by id for update",
         touched="update incident set revision = revision + 1 where id = any(%s)",
-        mark="%s",
-        json_mark="%s::jsonb",
-        rows=lambda found: found.all(),
+        adding=_Records,
         listed=list,
         moment=_plain,
-        read=_plain,
     ),
 }

@@ -14,9 +14,11 @@ from bot.kit.clock import Clock
 # What is told in the channel even if it happened before there was one; of the rest the card shows the outcome.
 KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
+    *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
+    "delivery.given_up",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
-    *("task.added", "followup.added"),
+    *("task.added", "followup.added", "ticket.failed"),
 )
 
 
@@ -104,18 +106,48 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
         case "task.dropped" | "followup.dropped" | "task.reopened" | "followup.reopened":
             return Notice(f"{event.text}{_by(event)}", ":ballot_box_with_check:")
-        case "page.failed" | "page.nobody":
+        case "ticket.opened" | "ticket.linked":
+            url = event.data.get("url")
+            return Notice(event.text + (f": {url}" if url else ""), ":ticket:")
+        case "ticket.failed":
             return Notice(event.text, ":warning:")
-        case "page.sent":
+        case "ticket.heard":  # what our side does because of it, it says itself
+            return Notice(event.text, ":ticket:") if event.data.get("news") else None
+        case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
+            return Notice(event.text, ":warning:")
+        case "page.unanswered" | "page.unacknowledged":
+            return Notice(event.text, ":rotating_light:")
+        case "page.sent" | "page.asked" | "help.asked" | "page.escalated" | "page.reassigned":
+            return Notice(event.text, ":pager:")
+        case "page.responder_asked" | "page.responder_answered":
+            return Notice(event.text, ":pager:")
+        case "page.acknowledged":
+            return Notice(event.text, ":ok_hand:")
+        case "page.noted":
+            return Notice(event.text, ":memo:")
+        case "page.updated" if event.data.get("via") != "slack":
+            return Notice(event.text, ":memo:")
+        case "page.resolved" | "page.reopened" if event.data.get("via") != "slack":
+            # Whether it is over is said here: what was resolved there is a question.
+            if event.kind == "page.resolved" and incident.is_open:
+                return Cleared(incident, said=event.text)
             return Notice(event.text, ":pager:")
         case "run.glass_broken":
             return Notice(event.text, ":rotating_light:")
+        case "statuspage.published":
+            return Notice(event.text, ":loudspeaker:")
+        case "delivery.given_up":
+            return Notice(event.text, ":warning:")
         case "work.parked" | "run.file_refused" | "run.unjudged" | "schedule.missed":
             return Notice(event.text, ":warning:")
         case "run.raised":  # that it still fires is nothing new
             return Notice(event.text, ":bell:") if event.data.get("news") else None
         case "runbook.withheld":
             return Notice(event.text, ":double_vertical_bar:")
+        case "oncall.changed" | "oncall.covered":
+            return Notice(event.text, ":telephone_receiver:")
+        case "oncall.not_covered":
+            return Notice(event.text, ":warning:")
         case "automation.stopped":
             return Notice(event.text, ":octagonal_sign:")
         case "automation.resumed":

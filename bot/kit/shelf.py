@@ -2,7 +2,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import entry_points
 from types import ModuleType
 
@@ -16,33 +17,45 @@ class Shelf:
         self.package = package
         self.must_have = must_have
         self.modules: dict[str, ModuleType] = {}
+        self._found: dict[str, Callable[[], ModuleType]] = {}
 
     def load(self) -> "Shelf":
         """Import every plugin on the shelf, and those installed from elsewhere."""
-        home = importlib.import_module(self.package)
-        for found in pkgutil.iter_modules(home.__path__):
-            self._add(found.name.rstrip("_"), importlib.import_module(f"{self.package}.{found.name}"))
-        for point in entry_points(group=self.package):
-            self._add(point.name, point.load())
+        self.find()
+        for name in self:
+            self[name]
         return self
 
-    def _add(self, name: str, module: ModuleType) -> None:
+    def find(self) -> "Shelf":
+        """Know every plugin, and import those that are asked for: where one of many is used, the others cost memory."""
+        home = importlib.import_module(self.package)
+        for found in pkgutil.iter_modules(home.__path__):
+            self._add(found.name.rstrip("_"), partial(importlib.import_module, f"{self.package}.{found.name}"))
+        for point in entry_points(group=self.package):
+            self._add(point.name, point.load)
+        return self
+
+    def _add(self, name: str, get: Callable[[], ModuleType]) -> None:
+        if name in self:
+            raise PermanentError(f"two plugins are called {name!r} in {self.package}")
+        self._found[name] = get
+
+    def _checked(self, module: ModuleType) -> ModuleType:
         missing = [part for part in self.must_have if not hasattr(module, part)]
         if missing:
             raise PermanentError(f"{module.__name__} lacks {', '.join(missing)}")
-        if name in self.modules:
-            raise PermanentError(f"two plugins are called {name!r} in {self.package}")
-        self.modules[name] = module
+        return module
 
     def __getitem__(self, name: str) -> ModuleType:
-        try:
-            return self.modules[name]
-        except KeyError:
-            known = ", ".join(sorted(self.modules)) or "none"
-            raise PermanentError(f"no {name!r} in {self.package}; there is: {known}") from None
+        if name not in self:
+            known = ", ".join(self) or "none"
+            raise PermanentError(f"no {name!r} in {self.package}; there is: {known}")
+        if name not in self.modules:
+            self.modules[name] = self._checked(self._found[name]())
+        return self.modules[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.modules
+        return name in self.modules or name in self._found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self.modules))
+        return iter(sorted({*self.modules, *self._found}))

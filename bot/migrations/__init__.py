@@ -11,7 +11,10 @@ from sqlmodel import SQLModel
 
 import bot.alerts.model
 import bot.engine
+import bot.incidents.budget
 import bot.incidents.model
+import bot.incidents.oncall
+import bot.incidents.outgoing
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -29,11 +32,15 @@ TABLES = frozenset(
         "episode",
         "executor_lease",
         "incident",
+        "outgoing",
         "page",
+        "pager_word",
         "part",
         "postmortem",
     }
+    | {"asset_report", "budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
+    | {"ticket", "tracker_word"}
 )
 _VERSIONS = "alembic_version"
 

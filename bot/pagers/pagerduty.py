@@ -6,24 +6,30 @@ and remembers that over a restart.
 
 import asyncio
 import functools
+import hashlib
+import hmac
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import httpx2
 import pagerduty
 import structlog
 from pydantic import SecretStr
 
+from bot.alerts.source import link
 from bot.catalog.config import Config, PagerDutyAccess
-from bot.incidents.pager import Action, ActResult, Pager, PageRequest, PageResult
-from bot.kit.clock import Clock, utc_now
+from bot.catalog.services import Place
+from bot.incidents.oncall import Contact, Duty, Shift
+from bot.incidents.pager import Action, ActResult, Kind, Pager, PageRequest, PageResult, Said, Seen, Word, incident_of
+from bot.kit.clock import Clock, parse_time, utc_now
 from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
-from bot.kit.text import clip, one_line
+from bot.kit.text import clean, clip, one_line
 from bot.runs.redact import Redactor
 
 log = structlog.get_logger()
@@ -39,7 +45,28 @@ NOTE = 20_000
 LOOKS, LOOK_SECONDS = 4, 1.0
 SEVERITY = {"SEV1": "critical", "SEV2": "error", "SEV3": "warning"}
 OPEN = ("triggered", "acknowledged")
+# On-call entries on one page, and in all.
+ONCALLS, MOST_ONCALLS = 100, 1000
 EVENTS = {"page": "trigger", "ack": "acknowledge", "resolve": "resolve"}
+# What accounts call the priority of each severity: https://support.pagerduty.com/main/docs/incident-priority
+PRIORITIES = {f"SEV{n}": (f"SEV{n}", f"SEV-{n}", f"P{n}") for n in range(1, 6)}
+SIGNATURE = "X-PagerDuty-Signature"
+# https://developer.pagerduty.com/docs/webhooks-overview
+SAID: Mapping[str, Said] = {
+    "incident.triggered": "triggered",
+    "incident.acknowledged": "acknowledged",
+    "incident.unacknowledged": "unacknowledged",
+    "incident.resolved": "resolved",
+    "incident.reopened": "reopened",
+    "incident.escalated": "escalated",
+    "incident.reassigned": "reassigned",
+    "incident.delegated": "delegated",
+    "incident.responder.added": "responder_asked",
+    "incident.responder.replied": "responder_answered",
+    "incident.annotated": "noted",
+    "incident.priority_updated": "priority",
+    "incident.status_update_published": "status_update",
+}
 
 Found = Mapping[str, Any]
 Client = Callable[[], pagerduty.ApiClient]
@@ -74,13 +101,14 @@ class PagerDuty:
         self._clients: dict[str, pagerduty.ApiClient] = {}
         self._making = threading.Lock()
         self._requester: str | None = None
+        self._addresses: dict[str, str | None] = {}
 
     # -- the port -----------------------------------------------------------------------------------------------
 
     async def page(self, request: PageRequest) -> PageResult:
         """Trigger an alert. The proof is the key that PagerDuty confirms, with its incident if that can be seen."""
         proof, seen = await self._triggered(request, self._routing(request.service))
-        return PageResult("sent", _taken(seen), proof)
+        return PageResult("sent", _taken(seen), proof, None if seen is None else _seen(seen))
 
     async def act(self, action: Action) -> ActResult:
         """Do it, after a look whether it has been done."""
@@ -92,9 +120,29 @@ class PagerDuty:
             "note": self._noted,
             "add_responder": self._called,
             "change_event": self._changed,
+            "severity": self._severed,
+            "status_update": self._updated,
         }
         result: ActResult = await acts[action.kind](action)
         return result
+
+    @property
+    def follows(self) -> frozenset[Kind]:
+        """Severities always; status updates through the REST API."""
+        more: tuple[Kind, ...] = ("status_update",) if self._access.api_token is not None else ()
+        return frozenset(("severity", *more))
+
+    @property
+    def sees(self) -> bool:
+        """By webhooks, or by looking through the REST API."""
+        return bool(self._access.webhook_secrets) or self._access.api_token is not None
+
+    async def look(self, page: PageRequest) -> Seen | None:
+        """The incident of a page as it stands."""
+        if self._access.api_token is None:
+            return None
+        found = await self._incident(page, (*OPEN, "resolved"))
+        return None if found is None else _seen(found)
 
     async def close(self) -> None:
         """Calls under way end by themselves; what waits for a thread does not begin."""
@@ -124,22 +172,29 @@ class PagerDuty:
         if page.url:
             event |= {"client_url": page.url, "links": [{"href": page.url, "text": page.reference}]}
         proof = await self._event("page", page.dedup_key, key, event)
-        return proof, await self._settled(page.dedup_key, OPEN)
+        return proof, await self._settled(page, OPEN)
 
     async def _moved(self, action: Action) -> ActResult:
         """Acknowledge or resolve. Without the REST API nobody can say whether there was anything to move."""
         wanted = {"ack": "acknowledged", "resolve": "resolved"}[action.kind]
         key = self._route(action)
+        foreign = incident_of(action.page.dedup_key) is None  # PagerDuty raised it: no key of ours moves it
+        if self._access.api_token is None and foreign:
+            raise PermanentError("PagerDuty raised it itself; that it be moved there needs pagerduty.api_token")
         if self._access.api_token is not None:
-            before = await self._incident(action.page.dedup_key, (*OPEN, "resolved"))
+            before = await self._incident(action.page, (*OPEN, "resolved"))
             if before is None or (action.kind == "ack" and before["status"] == "resolved"):
                 raise PermanentError(
                     f"PagerDuty has no open incident for {action.page.reference}: nothing was {wanted}"
                 )
             if before["status"] == wanted:
                 return _done(f"{_name(before)} was {wanted} already", before)
+            if foreign:
+                change = {"incident": {"type": "incident_reference", "status": wanted}}
+                answer = await self._rest(action.kind, "PUT", f"/incidents/{before['id']}", json=change)
+                return _done(f"{_name(before)} is {wanted}", _part(answer, "incident"))
         proof = await self._event(action.kind, action.page.dedup_key, key, {})
-        seen = await self._settled(action.page.dedup_key, (wanted,))
+        seen = await self._settled(action.page, (wanted,))
         if seen is None:
             return _done(
                 f"PagerDuty took the wish that the page of {action.page.reference} be {wanted}", None, proof=proof
@@ -187,6 +242,36 @@ class PagerDuty:
 
     def _routing(self, service: str | None) -> SecretStr:
         return self._access.services.get(service or "", self._access.routing_key)
+
+    async def _severed(self, action: Action) -> ActResult:
+        """Tell of another severity: as a note and, where the account has one by that name, as the priority."""
+        if self._access.api_token is None:  # under its key an open alert takes note of it and wakes nobody
+            proof, _ = await self._triggered(action.page, self._route(action), action.message)
+            return _done("PagerDuty was told of the severity", None, proof=proof)
+        incident = await self._opened(action)
+        rows = _rows(await self._rest("severity", "GET", "/priorities"), "priorities")
+        named = {str(row.get("name", "")).upper(): row for row in rows if row.get("id")}
+        found = next((named[name] for name in PRIORITIES[action.page.severity] if name in named), None)
+        done = f"{_name(incident)} was told of the severity"
+        if found is not None and (incident.get("priority") or {}).get("id") != found["id"]:
+            priority = {"id": found["id"], "type": "priority_reference"}
+            change = {"incident": {"type": "incident_reference", "priority": priority}}
+            answer = await self._rest("severity", "PUT", f"/incidents/{incident['id']}", json=change)
+            incident = _part(answer, "incident")
+            done = f"{_name(incident)} has priority {clip(str(found['name']), 40)} now"
+        if action.message and await self._written(incident, action.key) is None:
+            await self._write(incident, action.message, action.key)
+        return _done(done, incident)
+
+    async def _updated(self, action: Action) -> ActResult:
+        """A status update for whoever follows the incident there; it cannot be looked up, so it may come twice."""
+        incident = await self._opened(action)
+        path = f"/incidents/{incident['id']}/status_updates"
+        answer = await self._rest("status_update", "POST", path, json={"message": clip(action.message, SUMMARY)})
+        return replace(
+            _done(f"told those who follow {_name(incident)}", incident),
+            proof=str(_part(answer, "status_update").get("id")),
+        )
 
     # -- the REST API -------------------------------------------------------------------------------------------
 
@@ -237,21 +322,37 @@ class PagerDuty:
         return found
 
     async def _called(self, action: Action) -> ActResult:
-        incident, who = await self._opened(action), await self._user(action.user or "")
+        incident, target = await self._opened(action), await self._target(action.user or "")
         whole = _part(await self._rest("add_responder", "GET", f"/incidents/{incident['id']}"), "incident")
-        asked = [str((one.get("user") or {}).get("id")) for one in _rows(whole, "incidents_responders")]
-        if who in asked:
+        asked = [
+            str((one.get("user") or one.get("escalation_policy") or {}).get("id"))
+            for one in _rows(whole, "incidents_responders")
+        ]
+        if target["id"] in asked:
             return _done(f"{action.user} was asked to join {_name(incident)} already", incident)
         if self._requester is None:
             self._requester = await self._user(self._access.from_email or "")
         wish = {
             "requester_id": self._requester,
             "message": clip(action.message or f"Please help with {action.page.reference}", SUMMARY),
-            "responder_request_targets": [{"responder_request_target": {"id": who, "type": "user_reference"}}],
+            "responder_request_targets": [{"responder_request_target": target}],
         }
         path = f"/incidents/{incident['id']}/responder_requests"
         _part(await self._rest("add_responder", "POST", path, json=wish), "responder_request")
         return _done(f"{action.user} is asked to join {_name(incident)}", incident)
+
+    async def _target(self, who: str) -> dict[str, str]:
+        """A user by e-mail address or id; or `policy:` and the name or the id of an escalation policy."""
+        kind, colon, name = who.partition(":")
+        if not colon or kind.lower() != "policy":
+            return {"id": await self._user(who), "type": "user_reference"}
+        answer = await self._rest("add_responder", "GET", "/escalation_policies", params={"query": name})
+        for policy in _rows(answer, "escalation_policies"):
+            if name.lower() == str(policy.get("name", "")).lower():
+                return {"id": str(policy["id"]), "type": "escalation_policy_reference"}
+        if re.fullmatch(r"P[A-Z0-9]{3,20}", name):
+            return {"id": name, "type": "escalation_policy_reference"}
+        raise PermanentError(f"PagerDuty has no escalation policy called {name!r}")
 
     async def _user(self, who: str) -> str:
         """The id of a user by e-mail address; an id stays itself."""
@@ -273,18 +374,21 @@ class PagerDuty:
                 f"{action.kind} needs PagerDuty's REST API: set pagerduty.api_token and from_email in tocsin.yaml"
             )
         self._route(action)
-        found = await self._incident(action.page.dedup_key, OPEN)
+        found = await self._incident(action.page, OPEN)
         if found is None:
             raise PermanentError(f"PagerDuty has no open incident for {action.page.reference}; page first")
         return found
 
-    async def _incident(self, dedup_key: str, statuses: tuple[str, ...]) -> Found | None:
-        """The newest incident under our key."""
-        params = {"incident_key": dedup_key, "statuses[]": list(statuses), "date_range": "all"}
+    async def _incident(self, page: PageRequest, statuses: tuple[str, ...]) -> Found | None:
+        """The incident that a page has become, if that is known; else the newest under its key."""
+        if page.external_id is not None and re.fullmatch(r"[A-Z0-9]{1,30}", page.external_id):
+            found = _part(await self._rest("look-up", "GET", f"/incidents/{page.external_id}"), "incident")
+            return found if {"id", "status"} <= set(found) and found["status"] in statuses else None
+        params = {"incident_key": page.dedup_key, "statuses[]": list(statuses), "date_range": "all"}
         answer = await self._rest("look-up", "GET", "/incidents", params={**params, "sort_by": "created_at:desc"})
         return next((one for one in _rows(answer, "incidents") if {"id", "status"} <= set(one)), None)
 
-    async def _settled(self, dedup_key: str, statuses: tuple[str, ...]) -> Found | None:
+    async def _settled(self, page: PageRequest, statuses: tuple[str, ...]) -> Found | None:
         """The incident once it is as wished; None if that cannot be seen in time, or at all."""
         if self._access.api_token is None:
             return None
@@ -292,13 +396,93 @@ class PagerDuty:
             if look:
                 await asyncio.sleep(self._look)
             try:
-                found = await self._incident(dedup_key, statuses)
+                found = await self._incident(page, statuses)
             except BotError as error:  # the event is taken; that it cannot be looked at does not undo it
                 log.warning("pagerduty.not_seen", reason=str(error))
                 return None
             if found is not None:
                 return found
         return None
+
+    # -- what it tells by itself ----------------------------------------------------------------------------------
+
+    def genuine(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether one of the signatures is by one of the secrets; every pair is compared."""
+        given = [sign[3:] for part in headers.get(SIGNATURE, "").split(",")[:8] if (sign := part.strip())[:3] == "v1="]
+        ours = [
+            hmac.new(secret.get_secret_value().encode(), body, hashlib.sha256).hexdigest()
+            for secret in self._access.webhook_secrets
+        ]
+        # Not any(): the time must not tell which one fitted.
+        return sum(hmac.compare_digest(one.encode(), known.encode()) for one in given for known in ours) > 0
+
+    def name_of(self, payload: Any) -> str:
+        """The id of the event, the same each time it is sent."""
+        event = payload.get("event") if isinstance(payload, dict) else None
+        name = event.get("id") if isinstance(event, dict) else None
+        if not isinstance(name, str) or not name:
+            raise PermanentError("this is no event of PagerDuty's webhooks (V3): it has no event.id")
+        return name
+
+    async def word(self, payload: Any) -> Word | None:
+        """An event of an incident, in our words."""
+        name = self.name_of(payload)
+        event = payload["event"]
+        kind = str(event.get("event_type"))
+        if not kind.startswith("incident."):
+            return None
+        data = event.get("data")
+        about = data if isinstance(data, dict) else {}
+        incident = about if about.get("type") == "incident" else about.get("incident")
+        at = parse_time(str(event.get("occurred_at")))
+        if not isinstance(incident, dict) or not incident.get("id") or at is None:
+            return None if kind not in SAID else _unread(kind)
+        key = incident.get("incident_key")
+        agent = event.get("agent") if isinstance(event.get("agent"), dict) else None
+        who, by = await self._person(agent, about), _summary(agent)
+        if kind.startswith("incident.responder."):
+            by = _summary(about.get("user")) or _summary(about.get("escalation_policy")) or by
+        return Word(
+            id=name,
+            said=SAID.get(kind, "other"),
+            at=at,
+            dedup_key=key if isinstance(key, str) else None,
+            external_id=str(incident["id"]),
+            url=link(incident.get("html_url")),
+            by=by,
+            address=who,
+            assigned=_names(about.get("assignees")),
+            text=_text(about),
+            ours=await self._ours(kind, agent, event.get("client"), key),
+        )
+
+    async def _person(self, agent: Found | None, about: Found) -> str | None:
+        """The e-mail address of whom a word is about, if they are a person and PagerDuty tells."""
+        user = about.get("user") if isinstance(about.get("user"), dict) else agent
+        if not user or not str(user.get("type", "")).startswith("user"):
+            return None
+        who = str(user.get("id"))
+        if self._access.api_token is None or not re.fullmatch(r"P[A-Z0-9]{3,20}", who):
+            return None
+        if who not in self._addresses:
+            try:
+                found = _part(await self._rest("user", "GET", f"/users/{who}"), "user")
+            except BotError as error:  # their name will do
+                log.info("pagerduty.user_unknown", reason=str(error))
+                return None
+            self._addresses[who] = str(found["email"]) if found.get("email") else None
+        return self._addresses[who]
+
+    async def _ours(self, kind: str, agent: Found | None, client: Any, key: Any) -> bool:
+        """Whether an event is the echo of what we did: by our integration, or in the name that we act in."""
+        if incident_of(key if isinstance(key, str) else None) is None and agent is None:
+            return False
+        if agent is None:
+            return kind == "incident.triggered" or (isinstance(client, dict) and client.get("name") == "Tocsin")
+        if "integration" in str(agent.get("type")):
+            return incident_of(key if isinstance(key, str) else None) is not None
+        address = await self._person(agent, {})
+        return address is not None and address.lower() == (self._access.from_email or "").lower()
 
     async def _rest(self, what: str, method: str, path: str, **more: Any) -> Found:
         token = self._access.api_token
@@ -309,6 +493,83 @@ class PagerDuty:
             headers=_PLAIN,
         )
         return await self._call(what, lambda: self._client("rest", make, self._access.api_url), method, path, **more)
+
+    # -- who is on call -----------------------------------------------------------------------------------------
+
+    async def duties(self, places: Sequence[Place]) -> Mapping[Place, Shift]:
+        """One call for all schedules and one for all policies: asked for both at once, each would narrow the other."""
+        found: dict[Place, list[Duty]] = {place: [] for place in places}
+        titles: dict[Place, str] = {}
+        for kind, part, asked in _ONCALL:
+            ids = [place.id for place in places if place.kind == kind]
+            for row in await self._oncalls({asked: ids}) if ids else ():
+                there = row.get(part)
+                named: Found = there if isinstance(there, dict) else {}
+                place = Place(kind, str(named.get("id")))
+                duty = _duty(row, by_level=kind == "policy")
+                # A schedule is told of once for each policy that uses it.
+                if place in found and duty is not None and duty not in found[place]:
+                    found[place].append(duty)
+                    titles[place] = clip(one_line(str(named.get("summary") or "")), 200)
+        return {
+            place: Shift(titles.get(place, ""), tuple(sorted(duties, key=lambda duty: (duty.level, duty.name))))
+            for place, duties in found.items()
+        }
+
+    async def contacts(self, ref: str) -> Sequence[Contact]:
+        """How PagerDuty reaches a user; what only its own app can do is left out."""
+        answer = await self._known("on-call", f"/users/{ref}/contact_methods")
+        found = [(str(row.get("type", "")).partition("_")[0], row) for row in _rows(answer, "contact_methods")]
+        return [
+            Contact(kind=kind, address=_number(row), label=clip(one_line(str(row.get("label") or "")), 60))
+            for kind, row in found
+            if kind in ("email", "phone", "sms") and row.get("address")
+        ]
+
+    async def cover(self, schedule: str, email: str, start: datetime, end: datetime) -> str:
+        """An override of a schedule, unless there is one of that person for that time."""
+        path, span = f"/schedules/{schedule}/overrides", {"since": start.isoformat(), "until": end.isoformat()}
+        who = await self._user(email)
+        for row in _rows(await self._known("cover", path, **span), "overrides"):
+            there = (
+                (row.get("user") or {}).get("id"),
+                parse_time(str(row.get("start"))),
+                parse_time(str(row.get("end"))),
+            )
+            if there == (who, start, end):
+                return f"PagerDuty has the override {row.get('id')} already"
+        wish = {
+            "start": start.isoformat(),
+            "end": end.isoformat(),
+            "user": {"id": who, "type": "user_reference"},
+        }
+        answer = await self._rest("cover", "POST", path, json={"overrides": [wish]})
+        made: Found = next(iter(_rows(answer, "rows")), answer)
+        if made.get("status", 201) != 201 or not isinstance(made.get("override"), dict):
+            errors = clip(one_line(self._redact.text(str(made.get("errors") or dict(made)))), 200)
+            raise PermanentError(f"PagerDuty did not make the override: {errors}")
+        return f"PagerDuty made the override {made['override'].get('id')}"
+
+    async def _oncalls(self, asked: Mapping[str, Sequence[str]]) -> list[Found]:
+        """Every page, as far as anybody could read."""
+        rows: list[Found] = []
+        while len(rows) < MOST_ONCALLS:
+            page = {**asked, "include[]": ["users"], "limit": ONCALLS, "offset": len(rows)}
+            answer = await self._known("on-call", "/oncalls", **page)
+            found = _rows(answer, "oncalls")
+            rows += found
+            if not answer.get("more") or not found:
+                break
+        return rows
+
+    async def _known(self, what: str, path: str, **params: Any) -> Found:
+        """What the REST API tells, if we may ask it."""
+        if self._access.api_token is None:
+            raise PermanentError(
+                "who is on call is known to PagerDuty's REST API alone: set pagerduty.api_token and from_email in "
+                "tocsin.yaml"
+            )
+        return await self._rest(what, "GET", path, params=params)
 
     # -- one call -----------------------------------------------------------------------------------------------
 
@@ -338,6 +599,8 @@ class PagerDuty:
         said = _json(response)
         if not response.is_success:
             raise PermanentError(f"PagerDuty refused the {what} (HTTP {status}): {self._why(what, status, said)}")
+        if isinstance(said, list):  # of what was made several at once
+            said = {"rows": said}
         if not isinstance(said, dict):
             raise TemporaryError(f"PagerDuty answered the {what} with no JSON; does something stand in between?")
         return said
@@ -444,6 +707,73 @@ def _rows(answer: Found, name: str) -> list[Found]:
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
+def _summary(found: Any) -> str | None:
+    return clip(one_line(str(found["summary"])), 100) if isinstance(found, dict) and found.get("summary") else None
+
+
+def _names(found: Any) -> str | None:
+    """Several people or policies by name; None if nothing is said of them."""
+    if not isinstance(found, list):
+        return None
+    return ", ".join(name for one in found[:5] if (name := _summary(one)))
+
+
+def _text(about: Found) -> str:
+    """What was written in a note or a status update, or the name of a priority."""
+    said = about.get("content") or about.get("message") or ""
+    if about.get("type") == "incident_responder" and about.get("state") != "pending":
+        said = about.get("state") or ""  # whether they join; the message is ours
+    if about.get("type") == "incident":
+        said = _summary(about.get("priority")) or ""
+    return clip(str(said), 2000) if isinstance(said, str) else ""
+
+
+def _unread(kind: str) -> Word:
+    raise PermanentError(f"the event {kind} of PagerDuty's says neither which incident it is about nor when")
+
+
+def _seen(incident: Found) -> Seen:
+    """How an incident stands."""
+    acks = _rows(incident, "acknowledgements")
+    by = _summary((acks[-1].get("acknowledger") if acks else None) or incident.get("last_status_change_by"))
+    return Seen(
+        status=str(incident["status"]),
+        external_id=str(incident["id"]),
+        url=link(incident.get("html_url")),
+        assigned=_names([one.get("assignee") for one in _rows(incident, "assignments")]),
+        by=by if incident["status"] != "triggered" else None,
+    )
+
+
+# Kind of a place, where an on-call entry names it, and what asks for it.
+_ONCALL: tuple[tuple[Literal["schedule", "policy"], str, str], ...] = (
+    ("schedule", "schedule", "schedule_ids[]"),
+    ("policy", "escalation_policy", "escalation_policy_ids[]"),
+)
+
+
+def _duty(row: Found, *, by_level: bool) -> Duty | None:
+    """An on-call entry; None if it names nobody."""
+    user, schedule, level = row.get("user"), row.get("schedule"), row.get("escalation_level")
+    if not isinstance(user, dict) or not user.get("id"):
+        return None
+    email = str(user.get("email") or "")
+    return Duty(
+        name=clip(one_line(clean(str(user.get("name") or user.get("summary") or user["id"]))), 100),
+        email=clean(email) if re.fullmatch(r"[^@\s]+@[^@\s]+", email) else None,
+        level=level if by_level and isinstance(level, int) and level > 0 else 1,
+        since=parse_time(str(row.get("start") or "")),
+        until=parse_time(str(row.get("end") or "")),
+        schedule=str(schedule["id"]) if isinstance(schedule, dict) and schedule.get("id") else None,
+        ref=str(user["id"]),
+    )
+
+
+def _number(row: Found) -> str:
+    address, country = clip(one_line(clean(str(row["address"]))), 200), row.get("country_code")
+    return f"+{country} {address}" if isinstance(country, int) and "@" not in address else address
+
+
 def _assigned(incident: Found) -> list[str]:
     return [str((one.get("assignee") or {}).get("id", "")) for one in _rows(incident, "assignments")]
 
@@ -465,4 +795,5 @@ def _taken(seen: Found | None) -> str:
 def _done(detail: str, incident: Found | None, *, proof: str | None = None) -> ActResult:
     if incident is None:
         return ActResult("done", detail, status="accepted", proof=proof)
-    return ActResult("done", detail, str(incident["status"]), str(incident["id"]), proof or str(incident["id"]))
+    found = str(incident["id"])
+    return ActResult("done", detail, str(incident["status"]), found, proof or found, _seen(incident))

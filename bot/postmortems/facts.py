@@ -91,6 +91,16 @@ class SentPage:
 
 
 @dataclass(frozen=True)
+class Withheld:
+    """A runbook that did not start by itself, or not at its time, and why."""
+
+    name: str
+    reason: str
+    at: datetime
+    number: int
+
+
+@dataclass(frozen=True)
 class Held:
     """Who held a role, and when; `who` is a role label as well."""
 
@@ -228,6 +238,7 @@ class Facts:
     kind: str
     private: bool
     service: str | None
+    team: str | None
     status: str
     severity: str
     highest: str
@@ -253,6 +264,7 @@ class Facts:
     last_event_at: datetime | None
     todos: tuple[Todo, ...] = ()
     tickets: tuple[Ticket, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
 
     def moment(self, name: str) -> Moment:
         """The moment called *name*."""
@@ -322,6 +334,7 @@ def gather(incident: Incident, events: Sequence[TimelineEvent], roles: Sequence[
         kind=str(incident.kind),
         private=incident.private,
         service=_line(who, incident.service, 200) if incident.service else None,
+        team=_line(who, incident.team, 200) if incident.team else None,
         status=str(incident.status),
         severity=severities[-1].value,
         highest=min((change.value for change in severities), key=_badness),
@@ -349,6 +362,7 @@ def gather(incident: Incident, events: Sequence[TimelineEvent], roles: Sequence[
         last_event_at=said[-1].at if said else None,
         todos=_todos(said, who),
         tickets=_tickets(said, who),
+        withheld=_withheld(said, who),
     )
 
 
@@ -414,13 +428,18 @@ def _ordered(roles: Iterable[Role]) -> list[Role]:
 # Its course
 
 
+def _takes(item: _Said) -> bool:
+    """Whether somebody has said by it that they have seen the incident: a page acknowledged, or command taken."""
+    if item.kind == "role.assigned":
+        return item.data.get("role") == RoleName.COMMANDER
+    return item.kind == "page.acknowledged"
+
+
 def _moments(
     incident: Incident, said: Sequence[_Said], opened_at: datetime, opened: _Said | None
 ) -> tuple[Moment, ...]:
     """When what was reached. After a reopening only what came later counts: the earlier end did not hold."""
-    commander = next(
-        (item for item in said if item.kind == "role.assigned" and item.data.get("role") == RoleName.COMMANDER), None
-    )
+    commander = next((item for item in said if _takes(item)), None)
     reopened = max((place for place, item in enumerate(said) if item.kind == "incident.reopened"), default=-1)
     since = said[reopened + 1 :]
     monitoring = next(
@@ -456,7 +475,7 @@ def _moments(
     elif incident.acknowledged_at:
         taken = Moment(ACKNOWLEDGED, incident.acknowledged_at)
     else:
-        taken = Moment(ACKNOWLEDGED, None, missing="no incident commander was assigned")
+        taken = Moment(ACKNOWLEDGED, None, missing="nobody acknowledged a page, and no incident commander was assigned")
     alerted = opened if opened and opened.data.get("source") == "alert" else None
     return (
         Moment(DETECTED, incident.detected_at, alerted.number if alerted else None),
@@ -687,6 +706,19 @@ def _runs(said: Sequence[_Said], who: People) -> tuple[RunDone, ...]:
         key = str(item.data.get("run"))
         found[key] = _with(found.get(key) or _run(item, who), item, who)
     return tuple(found.values())
+
+
+def _withheld(said: Sequence[_Said], who: People) -> tuple[Withheld, ...]:
+    return tuple(
+        Withheld(
+            _line(who, item.data.get("name") or item.data.get("runbook"), 200) or "a runbook",
+            _line(who, item.data.get("reason"), LINE) or "no reason given",
+            item.at,
+            item.number,
+        )
+        for item in said
+        if item.kind == "runbook.withheld"
+    )
 
 
 def _with(run: RunDone, item: _Said, who: People) -> RunDone:

@@ -118,6 +118,7 @@ def front(facts: Facts, template: str) -> dict[str, Any]:
         "private": facts.private,
         "severity": {"final": facts.severity, "highest": facts.highest},
         "services": [facts.service] if facts.service else [],
+        "team": facts.team,
         "owner": None,
         "facilitator": None,
         "review_due": None,

@@ -18,21 +18,28 @@ from bot.incidents import lifecycle, timeline
 from bot.incidents.intake import Incoming, Receipt
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
+from bot.kit.db import insert_for
 from bot.kit.text import clip
 from bot.runs import audit, auto, automation, raising
 from bot.runs import run as runs
 from bot.runs.auto import Policy
-from bot.runs.model import ENDED, Run, RunState, Trigger
+from bot.runs.model import ENDED, AssetReport, Run, RunState, Trigger
 from bot.runs.raising import Finding, Firing
 from bot.runs.runbook import Runbook
 
 log = structlog.get_logger()
 
 Accept = Callable[[Incoming], Awaitable[Receipt]]
+# What a rule of a runbook found becomes tickets: the run, the runbook's id, and the finding.
+File = Callable[[Run, str, Finding], Awaitable[None]]
 BOT = "bot"
 SHOWN, LONGEST = 10, 2000
 # What became of an alert, for people; without a word it is no news.
 WORDS = {"opened": "opened", "suggested": "suggested", "attached": "joined", "stored": "kept, no incident"}
+
+
+async def _nowhere(run: Run, runbook: str, found: Finding) -> None:
+    """There is no tracker."""
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Aftermath:
     accept: Accept
     clock: Clock
     policy: Policy
+    file: File = _nowhere
 
     async def weigh(self, run_id: str) -> None:
         """Say what came of a run. Doing it again says nothing twice."""
@@ -55,12 +63,17 @@ class Aftermath:
         structlog.contextvars.bind_contextvars(run=run.id, incident=incident.id)
         runbook = runs.definition(run)
         for found in _findings(run, runbook):
+            if found.into == raising.ASSET and found.problem is None:
+                if not incident.private:
+                    await self._report(run, found)
+                continue  # how an asset is says nothing that somebody must do
             if found.problem is not None:
                 await self._unsaid(run, found)
             elif found.into == "timeline" or incident.private:  # what a private incident found out stays in it
                 await self._note(run, found)
             else:
                 await self._raise(run, runbook, found)
+            await self.file(run, found.runbook or runbook.id, found)
         await self._judge(run, runbook)
 
     # -- alerts ---------------------------------------------------------------------------------------------------
@@ -97,11 +110,11 @@ class Aftermath:
             "incidents": sorted({where for _, _, where in said if where}),
             "news": bool(gone) or any(word in WORDS for _, word, _ in said),
         }
-        await self._record(run, "run.raised", text, data, once=f"{run.id}:{found.rule}")
+        await self._record(run, "run.raised", text, data, once=_once(run, found))
 
     async def _before(self, runbook: Runbook, found: Finding) -> dict[str, AlertRow]:
         """What this rule has ever said under this key, by fingerprint."""
-        mine = col(AlertRow.dedup_key).startswith(raising.scope(runbook.id, found), autoescape=True)
+        mine = col(AlertRow.dedup_key).startswith(raising.scope(found.runbook or runbook.id, found), autoescape=True)
         query = sa.select(AlertRow).where(col(AlertRow.connection) == OWN, mine)
         async with self.engine.db.read() as session:
             return {row.fingerprint: row for row in await session.scalars(query)}
@@ -114,8 +127,21 @@ class Aftermath:
             async with self.engine.transaction() as tx:
                 await timeline.record(
                     tx, self.react, run.incident_id, "note.added", text,
-                    now=self.clock(), actor=BOT, data=about, once=f"{run.id}:{found.rule}:{one.item}",
+                    now=self.clock(), actor=BOT, data=about, once=f"{_once(run, found)}:{one.item}",
                 )  # fmt: skip
+
+    async def _report(self, run: Run, found: Finding) -> None:
+        """What is known of assets; a run that ended before another has nothing to add to what that one said."""
+        at = run.ended_at or self.clock()
+        async with self.engine.transaction() as tx:
+            connection = await tx.session.connection()
+            for asset, (ok, text) in raising.results(found).items():
+                row = {"ok": ok, "text": text, "runbook": run.runbook, "run_id": run.id, "at": at}
+                insert = insert_for(connection, AssetReport).values(asset=asset, kind=found.rule, **row)
+                newer = insert.on_conflict_do_update(
+                    index_elements=["asset", "kind"], set_=row, where=col(AssetReport.at) <= at
+                )
+                await connection.execute(newer)
 
     async def _unsaid(self, run: Run, found: Finding) -> None:
         """After a run that went well a rule should have something to say."""
@@ -123,7 +149,7 @@ class Aftermath:
             return
         text = f"Run {run.number} cannot say whether “{found.rule}” holds: {found.problem}"
         data = {"rule": found.rule, "problem": found.problem}
-        await self._record(run, "run.unjudged", text, data, once=f"{run.id}:{found.rule}")
+        await self._record(run, "run.unjudged", text, data, once=_once(run, found))
 
     # -- whether it goes on by itself -----------------------------------------------------------------------------
 
@@ -177,9 +203,16 @@ def _findings(run: Run, runbook: Runbook) -> list[Finding]:
     return raising.findings(runbook, known, RunState(run.state), run.failure)
 
 
+def _once(run: Run, found: Finding) -> str:
+    """What is said of a rule once for each run; a runbook that was called may have found things under several keys."""
+    called = f"{found.runbook}:{found.key}:" if found.runbook else ""
+    return f"{run.id}:{called}{found.rule}"
+
+
 def _firing(runbook: Runbook, found: Finding, one: Firing) -> Alert:
-    key = raising.dedup_key(runbook.id, found, one.item)
-    about = {"alertname": f"{runbook.id}/{found.rule}", "runbook": runbook.id, "rule": found.rule}
+    name = found.runbook or runbook.id
+    key = raising.dedup_key(name, found, one.item)
+    about = {"alertname": f"{name}/{found.rule}", "runbook": name, "rule": found.rule}
     about |= {name: value for name, value in (("key", found.key), ("item", one.item)) if value}
     return Alert(
         status=AlertStatus.FIRING,

@@ -60,6 +60,7 @@ class Attempts:
     reach: Reach = field(default_factory=Reach)
     allow_private: tuple[str, ...] = ()
     folder: Path | None = None
+    grace: float = GRACE
 
     async def make(
         self,
@@ -72,9 +73,10 @@ class Attempts:
         room: Room | None,
         say: Callable[[str], None],
         pages: Pages | None = None,
+        again: bool = False,
     ) -> Outcome:
         """One attempt; whatever a plugin does comes out as an outcome with a word."""
-        known = replace(self.context(going, scope, step, row), room=room, pager=pages)
+        known = replace(self.context(going, scope, step, row), room=room, pager=pages, again=again)
         context = self._whole(known, going, scope, step, ports, say)
         try:
             return await self.outcome(going, scope, step, row.effect, context)
@@ -106,6 +108,14 @@ class Attempts:
             return effect(module, self.filled(step, self.context(going, scope, step)))
         except PermanentError:
             return effect(module)  # the attempt will say what is wrong
+
+    def looks_first(self, going: Going, scope: Scope, step: Step) -> bool:
+        """Whether an attempt that was interrupted may be made again: it looks whether it was done before."""
+        told = getattr(self.steps[step.type], "looks_first", None)
+        try:
+            return told is not None and bool(told(self.filled(step, self.context(going, scope, step))))
+        except PermanentError:
+            return False
 
     def filled(self, step: Step, context: StepContext) -> BaseModel:
         """What the step is given: its parameters with their values filled in, and checked."""
@@ -156,7 +166,7 @@ class Attempts:
         module = self.steps[step.type]
         most = (step.timeout or LONGEST_STEP).total_seconds()
         context = replace(context, timeout=min(most, context.timeout))
-        async with asyncio.timeout(context.timeout + GRACE):
+        async with asyncio.timeout(context.timeout + self.grace):
             result = await module.run(context, self.filled(step, context))
         values = storable({"ok": result.ok, **going.redact.value(dict(result.values))})
         outputs = {key: evaluate(told, {**scope.values, **values}) for key, told in step.outputs.items()}
@@ -175,7 +185,7 @@ class Attempts:
         preview = previews(going, step, kind)
         if preview and look is None:
             return Outcome(ok=True, summary=line(going, module.preview(params)), previewed=True)
-        async with asyncio.timeout(context.timeout + GRACE):
+        async with asyncio.timeout(context.timeout + self.grace):
             result = await (look if preview and look is not None else module.run)(context, params)
         if not isinstance(result, StepResult):
             raise TypeError("a step gives a StepResult back")

@@ -13,24 +13,29 @@ from bot.kit.errors import UserError
 from bot.kit.shelf import Shelf
 from bot.kit.text import nearest
 from bot.runs import params
-from bot.runs.runbook import Problem, Runbook, load_folder
+from bot.runs.grants import Grants
+from bot.runs.runbook import Problem, Runbook, read_folder
 
 
 @dataclass
 class Books:
-    """What the runbook folder holds, as of the last look. *commit* is the Git commit that it was checked out at."""
+    """What the runbook folder holds, as of the last look. *commit* is the Git commit that it was checked out at;
+    *refused* tells of names that runbooks use and *grants* do not allow, each at its line: their runs fail.
+    """
 
     runbooks: Mapping[str, Runbook] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     commit: str | None = None
     folder: Path | None = None
     steps: Shelf | None = None
+    grants: Grants | None = None
+    refused: Sequence[Problem] = ()
     _seen: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, steps: Shelf) -> "Books":
+    def read(cls, folder: Path, steps: Shelf, grants: Grants | None = None) -> "Books":
         """Every good runbook of *folder*; what is wrong with the others is kept as problems."""
-        made = cls(folder=folder, steps=steps)
+        made = cls(folder=folder, steps=steps, grants=grants)
         made.reread()
         return made
 
@@ -41,12 +46,14 @@ class Books:
         seen = _stamps(self.folder)
         if seen == self._seen:
             return False
-        found, problems = load_folder(self.folder, self.steps)
-        fresh = {runbook.id: runbook for runbook in found}
+        written, problems = read_folder(self.folder, self.steps)
+        fresh = {name: one.runbook for name, one in written.items()}
         bad = {problem.file.rpartition(".")[0] for problem in problems} - set(fresh)
         kept = {name: book for name, book in self.runbooks.items() if name in bad and f"{name}.yaml" in seen}
         enabled = {name: book for name, book in fresh.items() if book.enabled}
         self.runbooks, self.problems, self._seen = {**enabled, **kept}, problems, seen
+        if self.grants is not None:
+            self.refused = [told for one in written.values() for told in self.grants.problems(one)]
         self.commit = commit(self.folder)
         return True
 

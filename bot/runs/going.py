@@ -12,6 +12,7 @@ from bot.kit.errors import BotError
 from bot.kit.text import clip, one_line
 from bot.runs.journal import SUMMARY, Place
 from bot.runs.model import Phase, Run, RunState, RunStep
+from bot.runs.raising import Finding
 from bot.runs.redact import Redactor
 from bot.runs.runbook import Runbook, Step
 
@@ -80,6 +81,7 @@ class Going:
     replaying: bool = False
     undo: list[Undo] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
+    called: dict[str, list[Finding]] = field(default_factory=dict)  # what the runbooks found that steps called, by path
 
     def __post_init__(self) -> None:
         """Take the order of what was begun before from its rows."""

@@ -1,9 +1,10 @@
 """Carries out a runbook, step by step, and knows after a crash where it was.
 
-Found running after a crash, a step that only reads goes on by itself; one that writes becomes `unknown`, and a person
-says what to do. A run that waits for people is not at work: it is gone through again once they have answered, and
-what its rows say was done is not done again. When the steps have failed, what they changed is taken back in reverse
-order; from then on nothing new of the steps is begun, whatever a restart brings.
+Found running after a crash, a step that only reads goes on by itself, and so does one that looks whether it was done
+before; any other that writes becomes `unknown`, and a person says what to do. A run that waits for people is not at
+work: it is gone through again once they have answered, and what its rows say was done is not done again. When the
+steps have failed, what they changed is taken back in reverse order; from then on nothing new of the steps is begun,
+whatever a restart brings.
 """
 
 import asyncio
@@ -36,10 +37,11 @@ from bot.runs.attempt import Attempts, Ports, no, previews, storable
 from bot.runs.books import alert_values, incident_values
 from bot.runs.expressions import evaluate, render, render_value
 from bot.runs.going import Going, Scope, Stop, Waits
+from bot.runs.grants import Grants
 from bot.runs.journal import SUMMARY, Journal, Lost, Opened, Outcome, Record, tried_since
 from bot.runs.model import UNWOUND, ApprovalState, Phase, Run, RunState, RunStep, StepState
 from bot.runs.plan import Plan
-from bot.runs.raising import findings
+from bot.runs.raising import findings, of_called, together
 from bot.runs.redact import Redactor
 from bot.runs.run import BEGUN, callable_
 from bot.runs.runbook import DEEPEST, Retry, Runbook, Step
@@ -51,6 +53,7 @@ log = structlog.get_logger()
 SLACK = timedelta(milliseconds=50)
 TAIL_LINES, TAIL_LINE = 8, 300
 ITEMS = 200
+TOLD_FAILED = (StepState.FAILED, StepState.FAILED_IGNORED)
 GONE_BY = (StepState.SUCCEEDED, StepState.SKIPPED, StepState.FAILED_IGNORED, StepState.PREVIEWED)
 READ_TRIES = Retry(attempts=3)
 ONCE = Retry(attempts=1)
@@ -81,7 +84,7 @@ async def _anybody(run: Run, incident: Incident) -> str | None:
 
 @dataclass
 class Interpreter:
-    """The workflow `run`. What it may see of the environment is what a runbook names.
+    """The workflow `run`. What it may see of the environment is what a runbook names and *grants* allow.
 
     *record* and *attempts* stand in for the database and the world where a runbook is tried out; without a *record*,
     an *engine* is needed. *home* is where runs have folders of their own. *rooms* gives the place in the chat that a
@@ -106,6 +109,7 @@ class Interpreter:
     rooms: Callable[[Run, Incident], Room] | None = None
     pages: Callable[[Run, Incident], Pages] | None = None
     may: May = _anybody
+    grants: Grants = field(default_factory=Grants)
     record: Record | None = None
     attempts: Attempts | None = None
 
@@ -199,7 +203,7 @@ class Interpreter:
         known = {
             **going.base,
             "params": given,
-            "env": {name: self.environment.get(name, "") for name in runbook.env},
+            "env": {name: self._variable(name) for name in runbook.env},
             "runbook": about,
             "failure": NOTHING_FAILED,
             "steps": {},
@@ -207,7 +211,12 @@ class Interpreter:
         known["vars"] = render_value(runbook.vars, known)
         return Scope(runbook, known, secrets, hidden, prefix, depth)
 
+    def _variable(self, name: str) -> str:
+        self.grants.variable(name)
+        return self.environment.get(name, "")
+
     async def _secret(self, name: str) -> str:
+        self.grants.secret(name)
         if name in self.reach.targets.secrets:
             return await self.reach.secret(name)
         if name not in self.environment:
@@ -236,12 +245,11 @@ class Interpreter:
         if not going.run.dry_run:
             state, failure = await self._after(going, scope, state, failure)
         outputs = self._outputs(going, scope)
-        if not going.runbook.raises:
-            await self.journal.ended(going.run.id, state, failure, outputs)
-            return
         found = findings(going.runbook, scope.values, state, failure, going.redact.text)
-        raised = [finding.model_dump() for finding in found]
-        await self.journal.ended(going.run.id, state, failure, outputs, raised)
+        called = [] if going.run.dry_run else [one for each in going.called.values() for one in each]
+        raised = [finding.model_dump() for finding in together([*found, *called])]
+        rules = any(book.raises or book.reports for book in (going.runbook, *going.books.values()))
+        await self.journal.ended(going.run.id, state, failure, outputs, raised if rules else None)
 
     async def _steps(self, going: Going, scope: Scope) -> tuple[RunState, dict[str, Any] | None]:
         """How the steps ended. Once a later phase was begun, this is known, and they are only gone through again."""
@@ -351,7 +359,7 @@ class Interpreter:
         interrupted = last if last is not None and last.state == StepState.RUNNING else None
         if going.replaying and interrupted is None:
             raise Stop(RunState.FAILED)  # everything that was begun has been gone through
-        if interrupted is not None and interrupted.effect != "read":
+        if interrupted is not None and not self._goes_on(going, scope, step, interrupted):
             await self._interrupted(going, interrupted)
         self._may_go_on(going, name)
         if last is None and (why := self._needless(going, scope, step, name)):
@@ -393,7 +401,7 @@ class Interpreter:
                 row = await self.journal.started(going.run, acting, going.place(path), attempt, name, kind)
                 await self.journal.still_mine()  # this process may have slept since
             going.revert(step, scope, path)
-            outcome = await self._attempt(going, scope, acting, row, path)
+            outcome = await self._attempt(going, scope, acting, row, path, again=row is interrupted)
             if outcome.ok:
                 standing = acting is not step
                 state = StepState.PREVIEWED if outcome.previewed or standing else StepState.SUCCEEDED
@@ -427,7 +435,9 @@ class Interpreter:
             StepState.FAILED, row.name, outcome.summary or "failed", failed=True, result={**result, "ends": ends}
         )
 
-    async def _attempt(self, going: Going, scope: Scope, step: Step, row: RunStep, path: str) -> Outcome:
+    async def _attempt(
+        self, going: Going, scope: Scope, step: Step, row: RunStep, path: str, *, again: bool
+    ) -> Outcome:
         async def ask(question: Question) -> Answer:
             return await self._ask(going, scope, row, question, path)
 
@@ -438,7 +448,13 @@ class Interpreter:
         pages = None if self.pages is None else self.pages(going.run, going.incident)
         say = lambda told: self._say(going.run.id, told)  # noqa: E731 - two words
         ports = Ports(ask, call)
-        return await self._attempts.make(going, scope, step, row, ports, room=room, say=say, pages=pages)
+        return await self._attempts.make(going, scope, step, row, ports, room=room, say=say, pages=pages, again=again)
+
+    def _goes_on(self, going: Going, scope: Scope, step: Step, row: RunStep) -> bool:
+        """Whether an interrupted attempt is made again unasked. Of a run that ends here nothing is made again."""
+        if row.effect == "read":
+            return True
+        return not going.stopping.is_set() and self._attempts.looks_first(going, scope, self._stand_in(going, step))
 
     async def _interrupted(self, going: Going, row: RunStep) -> None:
         """A write was interrupted. What is left of it here is ended, for nobody watches its time any more."""
@@ -588,26 +604,39 @@ class Interpreter:
                 failed = inner.having(failure={**NOTHING_FAILED, **(stop.failure or {})})
                 await self._tried(going, failed, book.on_failure, f"{path}/on_failure")
                 await self._tried(going, failed, book.always, f"{path}/always")
+                self._found(going, inner, path, RunState.FAILED, stop.failure)
                 about = stop.failure or NOTHING_FAILED
                 raise PermanentError(f"{about['step']}: {about['message']}") from None
             raise
-        if broken := await self._tried(going, inner, book.always, f"{path}/always"):
+        broken = await self._tried(going, inner, book.always, f"{path}/always")
+        self._found(going, inner, path, RunState.SUCCEEDED, None)
+        if broken:
             raise PermanentError(f"{broken[0][0]}: {broken[0][1]}")
         return self._outputs(going, inner)
 
     async def _called_before(self, going: Going, scope: Scope, step: Step, row: RunStep, path: str) -> None:
-        """Go through what a runbook did that was called before a restart, to know what of it to take back."""
+        """Go through what a runbook did that was called before a restart, to know what of it to take back and what it
+        has found.
+        """
         replaying, going.replaying = going.replaying, True
         try:
             params = self._attempts.filled(step, self._attempts.context(going, scope, step, row))
             book = going.books[str(params.model_dump()["use"])]
             checked = values.check(book, params.model_dump()["params"])
             inner = await self._scope(going, book, checked, prefix=f"{path}/", depth=scope.depth + 1)
-            await self._block(going, inner, book.steps, f"{path}/steps")
+            failed = {"step": row.name, "message": row.error} if row.state in TOLD_FAILED else None
+            with contextlib.suppress(Stop):
+                await self._block(going, inner, book.steps, f"{path}/steps")
+            self._found(going, inner, path, RunState.FAILED if failed else RunState.SUCCEEDED, failed)
         except (Stop, PermanentError, values.ParamErrors, KeyError):
             pass  # it ended early, and all that it had begun is known now
         finally:
             going.replaying = replaying
+
+    def _found(self, going: Going, scope: Scope, path: str, state: RunState, failure: Mapping[str, Any] | None) -> None:
+        """Keep what the rules of a runbook say that the step at *path* called."""
+        said = findings(scope.runbook, scope.values, state, failure, going.redact.text)
+        going.called[path] = of_called(scope.runbook, said)
 
     # -- how a step is treated ------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from bot.runs.model import Approval, ApprovalState, Run
 TOLD = (
     *("incident.opened", "incident.accepted", "incident.resolved", "incident.reopened", "severity.changed"),
     *("status.changed", "role.assigned", "note.added", "page.sent", "page.failed", "page.nobody", "alerts.cleared"),
+    *("page.delayed", "page.acknowledged", "page.unanswered", "page.escalated", "page.resolved"),
     *("run.ended", "run.glass_broken", "run.answered", "approval.closed", "work.parked"),
 )
 

@@ -10,9 +10,10 @@ from typing import Any
 from bot.kit.errors import PermanentError
 from bot.runs import needs
 from bot.runs.attempt import Attempts, line
-from bot.runs.expressions import render, render_value
+from bot.runs.expressions import render, render_value, templated
 from bot.runs.going import Going, Scope
-from bot.runs.runbook import Step
+from bot.runs.imprint import imprint
+from bot.runs.runbook import Step, every_step
 from bot.runs.step import EXPRESSION, LITERAL, PROSE, marks
 
 
@@ -47,7 +48,8 @@ class Plan:
         return f"{name} (depends on what comes before it)"
 
     def digest(self) -> str:
-        """Stands for the runbook, the steps as they would be carried out, and the files and connections they use.
+        """Stands for the runbook, the steps as they would be carried out, and the files, folders and connections that
+        they use. PermanentError where nothing can stand for those.
 
         What is for people alone may quote an alert, which goes on changing; it does not count.
         """
@@ -59,13 +61,22 @@ class Plan:
             prose = {key for key, mark in marks(module.Params).items() if mark is PROSE}
             told.append([step.key, {key: value for key, value in action.items() if key not in prose}])
             told += [self._needed(kind, name) for kind, name in needs.of(module, action)]
+        told += [self._needed(kind, name) for kind, name in sorted(self._below())]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _below(self) -> set[tuple[str, str]]:
+        """What is used by steps that may follow without standing in the plan: a rollback, a runbook that is called."""
+        found: set[tuple[str, str]] = set()
+        for book in (self.going.runbook, *self.going.books.values()):
+            for step in every_step(book):
+                if _changes(self.attempts, step):
+                    found |= set(needs.of(self.attempts.steps[step.type], step.action))
+        return {(kind, name) for kind, name in found if not templated(name)}
 
     def _needed(self, kind: str, name: str) -> Any:
         """What a step uses besides its values, as it is now."""
-        if kind == "file" and self.attempts.folder is not None:
-            file = self.attempts.folder / name
-            return [name, hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None]
+        if kind in ("file", "beside") and self.attempts.folder is not None:
+            return [name, imprint(self.attempts.folder, name)]
         targets = self.attempts.reach.targets
         there: dict[str, Mapping[str, Any]] = {"connection": targets.connections, "host": targets.hosts}
         found = there.get(kind, {}).get(name)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from bot.catalog.targets import Reach
 from bot.incidents.model import TimelineEvent
 from bot.kit.clock import utc_now
 from bot.kit.shelf import Shelf
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.memory import Memory, remembered
 from bot.runs.model import RunStep
@@ -28,6 +29,7 @@ class Site:
     allow_private: tuple[str, ...] = ()
     folder: Path | None = None
     books: Mapping[str, Runbook] | None = None
+    grants: Grants = field(default_factory=Grants)
 
 
 async def dry_run(
@@ -57,6 +59,7 @@ async def dry_run(
             folder=site.folder,
             home=Path(home),
             record=memory,
+            grants=site.grants,
         )
         loop.add_signal_handler(signal.SIGINT, stop)
         try:

@@ -155,6 +155,10 @@ class Pages(Protocol):
         """
         ...
 
+    async def missed(self, *, key: str, service: str | None, why: str) -> None:
+        """Say that the page asked for under *key* is not known to have gone through, and nobody asks again for now."""
+        ...
+
 
 @dataclass(frozen=True)
 class StepContext:
@@ -166,12 +170,13 @@ class StepContext:
     is a folder of this run alone, which lasts until the run ends. *room* and *pager* are missing in tests of a runbook.
     *hidden* are the secrets that parameters name, by parameter. What only a run can do: *ask* people, *call* another
     runbook with parameters, which gives its outputs, and *check*: carry out the step below this one, once, which gives
-    its values.
+    its values. *again* says that this very attempt was begun before and interrupted.
     """
 
     run_id: str
     step_key: str
     attempt: int = 1
+    again: bool = False
     timeout: float = 60.0
     values: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -214,9 +219,12 @@ class StepContext:
 class StepType(Protocol):
     """A module in `bot/steps/`. It may also have `effect(params)`, where the effect depends on the parameters;
     `dry_run(context, params)`, a look at what it would do that changes nothing, in the place of `preview`;
-    `needs(params)`, the connections and hosts it uses, as ``("connection", name)``, for whoever checks beforehand; and
-    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None. `SHORT` names the
-    parameter that may stand alone under the action key.
+    `needs(params)`, the connections, hosts and files it uses, as ``("connection", name)``, for whoever checks
+    beforehand, and what it would use if it is there, as ``("beside", folder)``: a yes holds for these; and
+    `judge(params, values)`, why values that a test of a runbook gives for it are a failure, or None. With
+    `looks_first(params)` it may say that every attempt looks whether it was done before: interrupted by a crash, such
+    an attempt is made again although it writes, with `context.again`, and nobody is asked. `SHORT` names the parameter
+    that may stand alone under the action key.
     """
 
     @property

@@ -18,6 +18,7 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Todo, Unfurnished
+from bot.incidents.shifts import Handover
 from bot.kit.errors import PermanentError
 from bot.runs.approval import Asked
 from bot.runs.run import Shown
@@ -27,6 +28,7 @@ from bot.slack.socket import Envelope
 from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
+from bot.slack.views import oncall as oncall_views
 from bot.slack.views import run as run_views
 from bot.slack.views import task as task_views
 from bot.slack.views.blocks import Block
@@ -60,6 +62,7 @@ VIEWS: dict[type, Any] = {
     Shown: run_views.run,
     Asked: approval_views.approval,
     Unfurnished: incident_views.failing,
+    Handover: oncall_views.handover,
 }
 
 

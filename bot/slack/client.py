@@ -489,6 +489,7 @@ def person(member: Mapping[str, Any], team: str | None) -> Person:
         guest=bool(member.get("is_restricted") or member.get("is_ultra_restricted")),
         stranger=bool(member.get("is_stranger")) or bool(team and member.get("team_id") not in (None, team)),
         gone=bool(member.get("deleted")),
+        zone=str(member["tz"]) if member.get("tz") else None,
     )
 
 

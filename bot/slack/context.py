@@ -7,11 +7,15 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bot.alerts.model import AlertRow
+from bot.catalog.services import Directory
+from bot.catalog.tracking import Tracking
 from bot.engine import Tx
 from bot.incidents import access, lifecycle, logbook, roles
 from bot.incidents.access import Person
 from bot.incidents.chat import Offer
 from bot.incidents.model import Incident, Request, Sev
+from bot.incidents.services import Services
+from bot.incidents.statuspage import Page
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
@@ -32,6 +36,23 @@ class Log(Protocol):
     async def __call__(self, tx: Tx, *, now: datetime) -> Incident:
         """The log's row."""
         ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """What catalog.yaml says, and whether the pager can say who is on call. *find* knows the ids of e-mail addresses;
+    *known* tells who somebody is.
+    """
+
+    services: Services = field(default_factory=Services)
+    says: bool = False
+    find: Callable[[str], str | None] = lambda who: None
+    known: Callable[[str], Person | None] = lambda user: None
+
+    @property
+    def directory(self) -> Directory:
+        """The catalog."""
+        return self.services.directory
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,7 @@ class Asked:
     books: Books
     guide: Sequence[tuple[Sequence[str], str]] = ()
     word: str = "/inc"
+    services: Sequence[str] = ()  # those that can be paged
 
 
 @dataclass
@@ -79,7 +101,11 @@ class Context:
     groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    status_pages: Mapping[str, Page] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
     link: Callable[[str, str], str] = lambda channel, ts: ""
+    services: Sequence[str] = ()
+    site: Site = field(default_factory=Site)
 
     @property
     def channel(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,16 +11,18 @@ import sqlalchemy as sa
 import structlog
 from sqlmodel import col
 
+from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Tx, Work
 from bot.incidents import access, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
+from bot.incidents.statuspage import Page
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.runs.auto import Policy
 from bot.slack.client import SlackChat
-from bot.slack.context import Context, Log, Offers, Reply
+from bot.slack.context import Context, Log, Offers, Reply, Site
 from bot.slack.inbox import SPEAKS, Inbox
 from bot.slack.people import People
 from bot.slack.views.blocks import mentions
@@ -43,7 +45,10 @@ class Desk:
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    tracking: Tracking = field(default_factory=Tracking)
     offers: Offers = lambda incident, alerts: ()
+    status_pages: Mapping[str, Page] = field(default_factory=dict)
+    site: Site = field(default_factory=Site)
 
     async def perform(self, request_id: str) -> None:
         """Carry out one request, after whatever the same person asked before it."""
@@ -120,8 +125,12 @@ class Desk:
                 groups=self.groups(person),
                 policy=self.policy,
                 log=self.log,
+                status_pages=self.status_pages,
+                tracking=self.tracking,
                 offers=self.offers,
                 link=self.chat.link,
+                services=inbox.services,
+                site=self.site,
             )
             reply = await self._run(context, request)
             await tx.session.execute(

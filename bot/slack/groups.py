@@ -3,7 +3,7 @@
 Looked up from memory at every click. A name that nobody knows lets nobody in.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -20,27 +20,28 @@ class Groups:
     """Groups as of the last refresh. A name that the catalog has is the catalog's, whatever Slack says."""
 
     def __init__(
-        self, chat: SlackChat, teams: Mapping[str, Iterable[str]], oncall: Mapping[str, Iterable[str]]
+        self,
+        chat: SlackChat,
+        teams: Mapping[str, Iterable[str]],
+        oncall: Callable[[], Mapping[str, Iterable[str]]],
     ) -> None:
+        """*oncall* is asked at every click: who is on call under each name changes by the hour."""
         self._chat = chat
-        self._listed = {f"@{name}": _keys(members) for name, members in teams.items()}
-        for name, members in oncall.items():
-            self._listed[f"@{ONCALL}:{name}"] = _keys(members)
-            if name == "primary":
-                self._listed[f"@{ONCALL}-primary"] = _keys(members)
+        self._teams = {f"@{name}": _keys(members) for name, members in teams.items()}
+        self._oncall = oncall
         self._slack: dict[str, frozenset[str]] = {}
 
     def of(self, person: Person) -> frozenset[str]:
         """Every `@name` that *person* belongs to."""
         keys = {person.id.lower(), *([person.email.lower()] if person.email else [])}
-        own = {name for name, members in self._listed.items() if members & keys}
+        own = {name for name, members in self._listed().items() if members & keys}
         return frozenset(own | {name for name, members in self._slack.items() if person.id.lower() in members})
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those of *names* that no group has: whoever they were meant to let in is kept out."""
         own = {"@responders", "@commander"}
         groups = {name for name in names if name.startswith("@")}
-        return sorted(groups - own - set(self._listed) - set(self._slack))
+        return sorted(groups - own - set(self._listed()) - set(self._slack))
 
     async def refresh(self) -> None:
         """Learn Slack's user groups anew; those known before stay if Slack does not tell."""
@@ -49,9 +50,17 @@ class Groups:
         except BotError as error:
             log.warning("groups.not_refreshed", reason=str(error))
             return
-        self._slack = {
-            f"@{handle}": _keys(members) for handle, members in found.items() if f"@{handle}" not in self._listed
-        }
+        listed = self._listed()
+        self._slack = {f"@{handle}": _keys(members) for handle, members in found.items() if f"@{handle}" not in listed}
+
+    def _listed(self) -> dict[str, frozenset[str]]:
+        """The groups of the catalog, as of now."""
+        found = dict(self._teams)
+        for name, members in self._oncall().items():
+            found[f"@{ONCALL}:{name}"] = _keys(members)
+            if name == "primary":
+                found[f"@{ONCALL}-primary"] = _keys(members)
+        return found
 
 
 def _keys(members: Iterable[str]) -> frozenset[str]:

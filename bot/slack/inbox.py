@@ -76,6 +76,7 @@ class Inbox:
     suggest: Suggest
     word: str = "/inc"
     channels: dict[str, str] = field(default_factory=dict)
+    services: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.verbs: dict[str, str] = {}
@@ -257,7 +258,7 @@ class Inbox:
 
     def _asked(self, person: str, channel: str | None) -> Asked:
         found = self.channels.get(channel) if channel else None
-        return Asked(person, channel, found, self.books, self.guide, self.word)
+        return Asked(person, channel, found, self.books, self.guide, self.word, self.services)
 
     def _refusal(self, asked: Asked) -> str | None:
         return access.refusal(self.people.recall(asked.person))

@@ -20,6 +20,14 @@ class People:
         known = self._known.get(user)
         return known.name if known else user
 
+    def id_of(self, who: str) -> str | None:
+        """The id of somebody who is known by *who*: that id, or an e-mail address."""
+        if who in self._known:
+            return who
+        mail = who.lower()
+        here = (one.id for one in self._known.values() if (one.email or "").lower() == mail and not one.gone)
+        return next(here, None)
+
     async def find(self, user: str) -> Person | None:
         """The same, asking Slack if need be."""
         if user not in self._known and (found := await self._chat.person(user)):

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -36,6 +36,12 @@ RESULT = ("stats", "changed", "failed", "unreachable", "exit_code")
 INSTALL = "install Ansible (the package ansible-core) where the bot runs"
 KEEP = 1024 * 1024
 HOSTS, NAMED = 500, 10
+# What a playbook finds beside itself without naming it, and where people put what it includes.
+PARTS = (
+    *("ansible.cfg", "roles", "collections", "group_vars", "host_vars", "vars", "tasks", "handlers", "files"),
+    *("templates", "library", "module_utils", "action_plugins", "callback_plugins", "connection_plugins"),
+    *("filter_plugins", "lookup_plugins", "strategy_plugins", "test_plugins", "vars_plugins"),
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -128,12 +134,18 @@ def effect(params: Params) -> Literal["read", "write"]:
 
 def needs(params: Params) -> list[tuple[str, str]]:
     """The files it uses, and the hosts of targets.yaml that it names one by one."""
-    found = [("file", params.playbook)]
+    found = [("file", params.playbook), *(("beside", name) for name in _around(params.playbook))]
     if params.inventory is not None:
         return [*found, ("file", params.inventory)]
     limit = params.limit or ""
     named = [limit] if templated(limit) else [part for part in re.split(r"[,:]", limit) if _NAME.fullmatch(part)]
     return [*found, *(("host", name) for name in named if name not in ("all", "ungrouped", "localhost"))]
+
+
+def _around(playbook: str) -> list[str]:
+    """Where a playbook finds roles, variables and tasks: in its folder, and beside it if that is the runbooks' own."""
+    folder = PurePosixPath(playbook).parent
+    return [str(folder)] if folder.parts else list(PARTS)
 
 
 def preview(params: Params) -> str:

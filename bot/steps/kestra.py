@@ -105,6 +105,11 @@ def needs(params: Params) -> list[tuple[str, str]]:
     return [("connection", params.connection)]
 
 
+def looks_first(params: Params) -> bool:
+    """A start looks for its labels, and a kill may be asked for twice. A second resume might resume a later pause."""
+    return params.action != "resume"
+
+
 def preview(params: Params) -> str:
     """What would be started, resumed or killed."""
     if params.action != "start":
@@ -161,7 +166,7 @@ async def _started(kestra: "Kestra", params: Params) -> Found:
         STEP: derived_id("kestra", context.run_id, context.step_key),
         ATTEMPT: str(context.attempt),
     }
-    before = await _begun(kestra, params, marks)
+    before = await (_sought if context.again else _begun)(kestra, params, marks)
     if before is not None:
         context.say(kestra.line(f"goes on with the execution {before['id']}, which this step started before"))
         return before
@@ -180,6 +185,25 @@ async def _started(kestra: "Kestra", params: Params) -> Found:
         return found
     context.say(kestra.line(f"{_state(execution)} {kestra.link(execution)}"))
     return execution
+
+
+async def _sought(kestra: "Kestra", params: Params, marks: Mapping[str, str]) -> Found | None:
+    """What was started before a crash. Kestra shows a new one late, so it is looked for more than once; and as long as
+    Kestra does not answer, nobody knows whether there is one.
+    """
+    loop, context, looks = asyncio.get_running_loop(), kestra.context, 0
+    until = loop.time() + context.timeout
+    while True:
+        try:
+            found = await _begun(kestra, params, marks)
+            looks += 1
+            if found is not None or looks > LATE_LOOKS:
+                return found
+        except TemporaryError as error:
+            if loop.time() >= until:
+                raise
+            context.say(kestra.line(f"{error}; looking again"))
+        await asyncio.sleep(FIRST_LOOK * kestra.pace)
 
 
 async def _late(kestra: "Kestra", params: Params, marks: Mapping[str, str]) -> Found | None:

@@ -59,12 +59,22 @@ async def run(context: StepContext, params: Params) -> StepResult:
     """Do it, and try again while the pager is away and there is time: each try looks first whether it was done."""
     if context.pager is None:
         raise PermanentError("there is no pager here")
-    result = await unless_stopped(context, _tried(context, context.pager, params))
+    try:
+        result = await unless_stopped(context, _tried(context, context.pager, params))
+    except TemporaryError as error:
+        if params.action == "page":  # somebody may count on it
+            await context.pager.missed(key=_key(context), service=params.service, why=context.redact.text(str(error)))
+        raise
     return StepResult(
         ok=result.outcome == "done",
         summary=context.redact.text(result.detail),
         values={"incident_id": result.incident_id, "status": result.status or result.outcome},
     )
+
+
+def looks_first(params: Params) -> bool:
+    """All but a change event has a key or a mark that is looked for."""
+    return params.action != "change_event"
 
 
 def preview(params: Params) -> str:
@@ -75,6 +85,10 @@ def preview(params: Params) -> str:
     return told + (f": {clip(one_line(params.message), 300)}" if params.message else "")
 
 
+def _key(context: StepContext) -> str:
+    return f"run:{context.run_id}:{context.step_key}"
+
+
 async def _tried(context: StepContext, pager: Pages, params: Params) -> ActResult:
     loop = asyncio.get_running_loop()
     until = loop.time() + context.timeout
@@ -83,14 +97,14 @@ async def _tried(context: StepContext, pager: Pages, params: Params) -> ActResul
         try:
             return await pager.act(
                 params.action,
-                key=f"run:{context.run_id}:{context.step_key}",
+                key=_key(context),
                 service=params.service,
                 message=message,
                 user=params.user,
             )
         except TemporaryError as error:
             wait = min(max(error.after, SHORTEST_WAIT), LONGEST_WAIT)
-            if params.action == "change_event" or loop.time() + wait >= until:
+            if not looks_first(params) or loop.time() + wait >= until:
                 raise  # a change event cannot be looked up: sent again it would be there twice
             context.say(context.redact.text(f"{error}; trying again in {wait:.0f} s"))
         await asyncio.sleep(wait)

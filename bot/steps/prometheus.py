@@ -10,8 +10,9 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
 
+from bot.catalog.targets import Reach
 from bot.kit.chart import LINES, Chart, Line, svg
-from bot.kit.clock import parse_time
+from bot.kit.clock import Clock, parse_time
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.kit.fetch import Answer, Guard, Stopped, fetch
 from bot.kit.png import png
@@ -171,6 +172,20 @@ async def run(context: StepContext, params: Params) -> StepResult:
     ok, summary = _judged(context, params, series, values)
     told = [*(f"warning: {warning}" for warning in warnings), *_listed(current)]
     return StepResult(ok, summary, "\n".join(told), values, files=files)
+
+
+async def ask(
+    reach: Reach, connection: str, query: str, allow_private: Sequence[str], clock: Clock, *, seconds: float = 10.0
+) -> float | None:
+    """One number as of now, for whoever is no step; None where the query gives none that is one."""
+    context = StepContext("", "", timeout=seconds, reach=reach, allow_private=tuple(allow_private), clock=clock)
+    params = Params(query=query, connection=connection)
+    context, answer = await _asked(context, params, None)
+    data, _ = _data(context, params, answer)
+    series = _series(data, None)
+    if len(series) > 1:
+        raise PermanentError(f"the query gives {len(series)} series; make one of them, as with sum(…)")
+    return _number(series[0].now) if series else None
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------

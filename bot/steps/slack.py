@@ -63,6 +63,11 @@ async def run(context: StepContext, params: Params) -> StepResult:
     )
 
 
+def looks_first(params: Params) -> bool:
+    """It is said under a key of this step, which is looked for."""
+    return True
+
+
 def preview(params: Params) -> str:
     """What would be said, and where."""
     return f"would say{f' in {params.channel}' if params.channel else ''}: {_plain(params.text, 300)}"

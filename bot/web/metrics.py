@@ -17,6 +17,7 @@ from sqlmodel import col
 
 from bot.engine import Engine
 from bot.incidents.model import OPEN, Counter, Incident, Kind, Page, Request, Sev, Status
+from bot.incidents.outgoing import WAITING, Outgoing
 from bot.incidents.retention import PRUNED
 from bot.kit.tasks import spawn
 from bot.metrics import KINDS, Metrics
@@ -76,6 +77,8 @@ FAMILIES = {
     "tocsin_pages_total": Family(
         "Pages by outcome: sent (with proof), failed, or nobody was woken", ("outcome",), grows=True
     ),
+    "tocsin_sink_deliveries_waiting": Family("Events that a sink was not told of yet", ("sink",)),
+    "tocsin_pages_open": Family("Pages that wait: to be sent (sending), or for an acknowledgement (sent)", ("state",)),
     "tocsin_postmortem_drafts_total": Family("Revisions of post-mortem drafts written", grows=True),
 }
 SCRAPE_OK = Family("Whether a part of this page could be read: 1, or 0", ("part",))
@@ -173,7 +176,20 @@ class Stored(Collector):
         await self._runs(session, found)
         await self._requests(session, found["tocsin_requests_total"])
         pages: Series = {("sent",): 0, ("failed",): 0, ("nobody",): 0}
-        found["tocsin_pages_total"] = pages | await _counted(session, Page.outcome)
+        sent = col(Page.outcome) != "sending"
+        found["tocsin_pages_total"] = pages | await _counted(session, Page.outcome, where=sent)
+        open_ = sa.and_(
+            col(Page.outcome).in_(("sending", "sent")),
+            col(Page.acknowledged_at).is_(None),
+            col(Page.resolved_at).is_(None),
+            col(Incident.is_open).is_(True),
+        )
+        query = sa.select(col(Page.outcome), sa.func.count()).join(Incident, col(Incident.id) == col(Page.incident_id))
+        standing: Series = {("sending",): 0, ("sent",): 0}
+        rows = await session.execute(query.where(open_).group_by(col(Page.outcome)))
+        found["tocsin_pages_open"] = standing | {(outcome,): int(count) for outcome, count in rows}
+        waiting = col(Outgoing.state) == WAITING
+        found["tocsin_sink_deliveries_waiting"] = await _counted(session, Outgoing.sink, where=waiting)
         drafts = await session.scalar(sa.select(sa.func.count()).select_from(Postmortem))
         found["tocsin_postmortem_drafts_total"] = {(): int(drafts or 0)}
         return found

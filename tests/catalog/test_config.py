@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 
 from bot.catalog import config
+from bot.catalog.services import Service
 from bot.kit.errors import UserError
 
 TOKEN = "correct-horse-battery-staple"
@@ -41,7 +42,7 @@ def test_a_whole_folder_is_read(tmp_path):
     assert [token.get_secret_value() for token in connection.tokens] == [TOKEN, f"{TOKEN}2"]
     assert (connection.source, connection.labels) == ("alertmanager", {"env": "prod"})
     assert found.services["checkout"].owner == "payments"
-    assert found.services["search"] == config.Service()
+    assert found.services["search"] == Service()
     assert TOKEN not in repr(found)
 
 
@@ -75,7 +76,7 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path):
     (tmp_path / "routes.yml").write_text("version: 1\n")
     write(
         tmp_path,
-        tocsin="version: 1\nanouncement_channel: x\nprivate_networks: [here]\n",
+        tocsin="version: 1\nanouncement_channel: x\nprivate_networks: [here]\nrunbook_secrets: [A B]\n",
         catalog="version: 3\n",
         connections="version: 1\nconnections:\n  a: {source: generic, token: {env: T}}\n"
         "  b: {token: {env: T}, sauce: x}\n",
@@ -86,6 +87,7 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path):
     assert "routes.yml:1: this file is not read; call it routes.yaml" in found
     assert "tocsin.yaml:2: unknown key 'anouncement_channel'; did you mean 'announcement_channel'?" in found
     assert "tocsin.yaml:3: private_networks: 'here' is not a network; write for example 10.0.0.0/8" in found
+    assert "tocsin.yaml:4: runbook_secrets: 'A B' is not the name of a variable; write for example CHECKOUT_*" in found
     assert "catalog.yaml:1: version: must be 1, the only version there is" in found
     assert "connections.yaml:4: 'source' is missing" in found
     assert "connections.yaml:4: unknown key 'sauce'; did you mean 'source'?" in found
@@ -173,6 +175,16 @@ def test_what_opens_pagerduty_is_read_from_where_it_is_kept(tmp_path):
         ("bot@example.com", "bot@example.com\n  api_url: http://pd.example.com", "api_url"),
         ("bot@example.com", "bot@example.com\n  api_url: https://pd.example.com/x", "api_url"),
         ("routing_key", "routingkey", "unknown key 'routingkey'; did you mean 'routing_key'?"),
+        (
+            "bot@example.com",
+            "bot@example.com\n  webhook_secrets: secret",
+            "tocsin.yaml:9: pagerduty.webhook_secrets: a t",
+        ),
+        ("bot@example.com", "bot@example.com\n  webhook_secrets: [1, 2, 3, 4]", "give one secret, or two while you"),
+        ("bot@example.com", "bot@example.com\n  alerts: true", "tocsin.yaml:9: pagerduty.alerts: what PagerDuty tells"),
+        ("pager: pagerduty", "page_ack_minutes: {SEV9: 5}", "page_ack_minutes"),
+        ("pager: pagerduty", "page_ack_minutes: {SEV1: 0}", "page_ack_minutes.SEV1"),
+        ("pager: pagerduty", "page_on_severity: shout", "page_on_severity"),
     ],
 )
 def test_a_mistake_in_the_section_of_pagerduty_is_shown_where_it_stands(tmp_path, line, instead, message):
@@ -193,6 +205,16 @@ def test_a_stand_in_for_pagerduty_on_this_machine_may_be_plain_http(tmp_path):
     access = config.load(write(tmp_path, tocsin=text), KEYS).pagerduty
 
     assert (access.events_url, access.api_url) == ("http://127.0.0.1:8090", "https://api.eu.pagerduty.com")
+
+
+def test_webhooks_of_pagerduty_may_have_two_secrets_while_they_are_changed(tmp_path):
+    (tmp_path / "search.key").write_text("s" * 32)
+    text = PAGERDUTY + "  webhook_secrets: [{env: PD_KEY}, {env: PD_TOKEN}]\n  alerts: true\n"
+
+    access = config.load(write(tmp_path, tocsin=text), KEYS).pagerduty
+
+    assert [secret.get_secret_value() for secret in access.webhook_secrets] == ["r" * 32, "t" * 20]
+    assert access.alerts
 
 
 def test_nothing_starts_by_itself_unless_somebody_says_so(tmp_path):

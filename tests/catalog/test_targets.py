@@ -329,6 +329,7 @@ async def test_a_program_that_is_not_there_is_named():
         await Reach().reveal(Secret(command=["no-such-vault"]), "x")
 
 
+@pytest.mark.slow
 async def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
     pids = tmp_path / "pids"
     script = f"sleep 987 & echo $! >> {pids}; echo $$ >> {pids}; trap '' TERM; wait; sleep 987"

@@ -1,13 +1,21 @@
 """A PagerDuty of our own on a local port: it keeps state, and refuses what the vendor's documentation does not allow.
 
-Sources: https://developer.pagerduty.com/docs/send-alert-event, …/send-change-event and the reference of the REST API.
+It also tells what happens to its incidents, by signed webhooks, and lets people do there what they do.
+
+Sources: https://developer.pagerduty.com/docs/send-alert-event, …/send-change-event, …/webhooks-overview and the
+reference of the REST API.
 """
 
 import asyncio
+import hashlib
+import hmac
 import json
+import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import jsonschema
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -84,6 +92,12 @@ UPDATE = {
                 "type": {"enum": ["incident", "incident_reference"]},
                 "status": {"enum": ["resolved", "acknowledged"]},
                 "escalation_level": {"type": "integer", "minimum": 1},
+                "priority": {
+                    "type": "object",
+                    "properties": {"id": TEXT, "type": {"enum": ["priority", "priority_reference"]}},
+                    "required": ["id", "type"],
+                    "additionalProperties": False,
+                },
             },
             "required": ["type"],
             "additionalProperties": False,
@@ -121,7 +135,14 @@ REQUEST = {
     "required": ["requester_id", "message", "responder_request_targets"],
     "additionalProperties": False,
 }
+STATUS_UPDATE = {
+    "type": "object",
+    "properties": {"message": TEXT, "subject": TEXT, "html_message": TEXT},
+    "required": ["message"],
+    "additionalProperties": False,
+}
 QUERIES = {
+    "/escalation_policies": {"query", "limit", "offset"},
     "/incidents": {"incident_key", "statuses[]", "date_range", "since", "until", "sort_by", "limit", "offset"},
     "/users": {"query", "limit", "offset"},
     "/oncalls": {"escalation_policy_ids[]", "user_ids[]", "schedule_ids[]", "limit", "offset"},
@@ -145,6 +166,20 @@ class Incident:
     looks: int = 0
     notes: list[dict[str, Any]] = field(default_factory=list)
     responders: list[dict[str, Any]] = field(default_factory=list)
+    updates: list[str] = field(default_factory=list)
+    acks: list[str] = field(default_factory=list)
+    priority: str | None = None
+    assignee: str | None = None
+
+
+@dataclass
+class Hook:
+    """A webhook subscription. *tries* is how often an event is sent until it is taken; more than one secret signs."""
+
+    url: str
+    secrets: list[str]
+    tries: int = 5
+    wait: float = 0.05
 
 
 @dataclass
@@ -181,6 +216,17 @@ class PagerDutyServer:
         self.faults: list[Fault] = []
         self.lag = 0
         self.read_only = False
+        self.down = False
+        self.limited = False
+        self.slow = 0.0
+        self.priorities: dict[str, str] = {"PPRIO1": "P1", "PPRIO2": "P2", "PPRIO3": "P3"}
+        self.policies: dict[str, str] = {"PPOLICY": "Everybody", "PDATABASE": "Database"}
+        self.hooks: list[Hook] = []
+        self.told: list[tuple[str, int]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.log: list[str] = []
+        self._telling: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def start(self) -> "PagerDutyServer":
         app = web.Application(middlewares=[self._around])
@@ -194,7 +240,11 @@ class PagerDutyServer:
                 web.get("/incidents/{id}/notes", self._notes),
                 web.post("/incidents/{id}/notes", self._note),
                 web.post("/incidents/{id}/responder_requests", self._request),
+                web.post("/incidents/{id}/status_updates", self._status_update),
+                web.get("/priorities", self._priorities),
+                web.get("/escalation_policies", self._policies),
                 web.get("/users", self._users),
+                web.get("/users/{id}", self._user),
                 web.get("/oncalls", self._oncalls),
             ]
         )
@@ -203,6 +253,8 @@ class PagerDutyServer:
         return self
 
     async def stop(self) -> None:
+        for task in self._telling:
+            task.cancel()
         await self._server.close()
 
     @property
@@ -220,6 +272,14 @@ class PagerDutyServer:
     @web.middleware
     async def _around(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.seen.append((request.method, request.path))
+        if self.down:
+            request.transport.close()
+            return web.Response()
+        if self.slow:
+            await asyncio.sleep(self.slow)
+        if self.limited:
+            self.log.append(f"{request.method} {request.path} 429")
+            return web.Response(status=429, headers={"ratelimit-reset": "1"})
         fault = next(
             (f for f in self.faults if request.path.startswith(f.path) and f.method in ("", request.method)), None
         )
@@ -238,8 +298,11 @@ class PagerDutyServer:
         try:
             if not request.path.startswith("/v2/"):
                 self._rest(request)
-            return await handler(request)
+            answer = await handler(request)
+            self.log.append(f"{request.method} {request.path} {answer.status}")
+            return answer
         except web.HTTPException as refused:
+            self.log.append(f"{request.method} {request.path} {refused.status}")
             self.refused.append(f"{request.method} {request.path}: {refused.status} {refused.text}")
             raise
 
@@ -304,10 +367,13 @@ class PagerDutyServer:
                 number = len(self.incidents) + 1
                 made = Incident(f"PINC{number}", number, key, route, body["payload"]["summary"])
                 self.incidents.append(made)
+                self.tell(made, "triggered", None)
             case "trigger":
                 open_.triggers += 1
-            case action if open_ is not None:
+            case action if open_ is not None and open_.status != f"{action}d":
                 open_.status = f"{action}d"
+                integration = reference("events_api_v2_inbound_integration", "PINTEGRATION", "Tocsin")
+                self.tell(open_, open_.status, integration)
         for incident in self.incidents:
             incident.looks = 0
         return web.json_response({"status": "success", "message": "Event processed", "dedup_key": key}, status=202)
@@ -325,7 +391,7 @@ class PagerDutyServer:
         raise self._no(web.HTTPNotFound, 2100, "Not Found")
 
     def _shown(self, incident: Incident) -> dict[str, Any]:
-        who = self.oncall[incident.level]
+        who = incident.assignee or self.oncall[incident.level]
         return {
             **reference("incident", incident.id, f"[#{incident.number}] {incident.title}"),
             "type": "incident",
@@ -338,7 +404,18 @@ class PagerDutyServer:
             if incident.status == "resolved"
             else [{"at": "2026-01-01T00:00:00Z", "assignee": reference("user", who, self.users[who])}],
             "incidents_responders": incident.responders,
+            "html_url": f"https://example.pagerduty.com/incidents/{incident.id}",
+            "priority": self._priority(incident),
+            "acknowledgements": [
+                {"at": "2026-01-01T00:00:00Z", "acknowledger": reference("user", who, self.users[who])}
+                for who in incident.acks
+            ],
         }
+
+    def _priority(self, incident: Incident) -> dict[str, str] | None:
+        if incident.priority is None:
+            return None
+        return {**reference("priority", incident.priority, self.priorities[incident.priority]), "type": "priority"}
 
     async def _list(self, request: web.Request) -> web.Response:
         key, statuses = request.query.get("incident_key"), request.query.getall("statuses[]", [])
@@ -357,10 +434,20 @@ class PagerDutyServer:
     async def _update(self, request: web.Request) -> web.Response:
         incident = self._find(request)
         change = (await self._body(request, UPDATE))["incident"]
-        incident.status = change.get("status", incident.status)
-        incident.level = change.get("escalation_level", incident.level)
-        if incident.level not in self.oncall:
+        level, agent = change.get("escalation_level", incident.level), self._agent(request)
+        if level not in self.oncall:
             raise self._no(web.HTTPBadRequest, 2001, "Invalid Input Provided", "Escalation level is not valid")
+        if (priority := change.get("priority")) is not None:
+            if priority["id"] not in self.priorities:
+                raise self._no(web.HTTPBadRequest, 2001, "Invalid Input Provided", "Priority is not valid")
+            incident.priority = priority["id"]
+            self.tell(incident, "priority_updated", agent)
+        if level != incident.level:
+            incident.level, incident.assignee = level, None
+            self.tell(incident, "escalated", agent)
+        if change.get("status", incident.status) != incident.status:
+            incident.status = change["status"]
+            self.tell(incident, incident.status, agent)
         return web.json_response({"incident": self._shown(incident)})
 
     async def _notes(self, request: web.Request) -> web.Response:
@@ -371,6 +458,7 @@ class PagerDutyServer:
         content = (await self._body(request, NOTE))["note"]["content"]
         note = {"id": f"PNOTE{len(incident.notes) + 1}", "content": content, "created_at": "2026-01-01T00:00:00Z"}
         incident.notes.append(note)
+        self.tell(incident, "annotated", self._agent(request), {"type": "incident_note", "content": content})
         return web.json_response({"note": note}, status=201)
 
     async def _request(self, request: web.Request) -> web.Response:
@@ -380,12 +468,44 @@ class PagerDutyServer:
             raise self._no(web.HTTPBadRequest, 2001, "Invalid Input Provided", "Requester is not valid")
         for target in body["responder_request_targets"]:
             who = target["responder_request_target"]["id"]
-            if who not in self.users:
+            if who not in (self.users | self.policies):
                 raise self._no(web.HTTPBadRequest, 2001, "Invalid Input Provided", "Target is not valid")
-            incident.responders.append(
-                {"state": "pending", "user": reference("user", who, self.users[who]), "message": body["message"]}
-            )
+            asked = self._responder(who)
+            incident.responders.append({"state": "pending", **asked, "message": body["message"]})
+            about = {"type": "incident_responder", "state": "pending", **asked, "message": body["message"]}
+            self.tell(incident, "responder.added", self._agent(request), about)
         return web.json_response({"responder_request": {"message": body["message"]}})
+
+    async def _status_update(self, request: web.Request) -> web.Response:
+        incident = self._find(request)
+        message = (await self._body(request, STATUS_UPDATE))["message"]
+        incident.updates.append(message)
+        about = {"type": "incident_status_update", "message": message, "trimmed": False}
+        self.tell(incident, "status_update_published", self._agent(request), about)
+        update = {"id": f"PUPDATE{len(incident.updates)}", "message": message, "created_at": "2026-01-01T00:00:00Z"}
+        return web.json_response({"status_update": update})
+
+    async def _priorities(self, request: web.Request) -> web.Response:
+        found = [
+            {"id": id_, "type": "priority", "name": name, "summary": name} for id_, name in self.priorities.items()
+        ]
+        return web.json_response({"priorities": found, "more": False})
+
+    async def _policies(self, request: web.Request) -> web.Response:
+        asked = request.query.get("query", "").lower()
+        found = [
+            {**reference("escalation_policy", id_, name), "type": "escalation_policy", "name": name}
+            for id_, name in self.policies.items()
+            if asked in name.lower()
+        ]
+        return web.json_response({"escalation_policies": found, "more": False})
+
+    async def _user(self, request: web.Request) -> web.Response:
+        mail = self.users.get(request.match_info["id"])
+        if mail is None:
+            raise self._no(web.HTTPNotFound, 2100, "Not Found")
+        found = {**reference("user", request.match_info["id"], mail), "type": "user", "email": mail}
+        return web.json_response({"user": found})
 
     async def _users(self, request: web.Request) -> web.Response:
         asked = request.query.get("query", "")
@@ -409,3 +529,134 @@ class PagerDutyServer:
             for level, who in self.oncall.items()
         ]
         return web.json_response({"oncalls": found, "more": False})
+
+    # -- people do something ------------------------------------------------------------------------------------------
+
+    def acknowledge(self, incident: Incident, who: str) -> None:
+        incident.status = "acknowledged"
+        incident.acks.append(who)
+        self.tell(incident, "acknowledged", self.person(who))
+
+    def unacknowledge(self, incident: Incident) -> None:
+        """By itself, when an acknowledgement has grown old."""
+        incident.status = "triggered"
+        incident.acks.clear()
+        self.tell(incident, "unacknowledged", reference("service", "PSVC", "checkout"))
+
+    def resolve(self, incident: Incident, who: str) -> None:
+        incident.status = "resolved"
+        self.tell(incident, "resolved", self.person(who))
+
+    def reopen(self, incident: Incident, who: str) -> None:
+        incident.status = "triggered"
+        self.tell(incident, "reopened", self.person(who))
+
+    def escalate(self, incident: Incident, who: str) -> None:
+        incident.level += 1
+        self.tell(incident, "escalated", self.person(who))
+
+    def reassign(self, incident: Incident, who: str, to: str) -> None:
+        incident.assignee = to
+        self.tell(incident, "reassigned", self.person(who))
+
+    def note(self, incident: Incident, who: str, text: str) -> None:
+        self.tell(incident, "annotated", self.person(who), {"type": "incident_note", "content": text})
+
+    def reply(self, incident: Incident, who: str, state: str = "accepted") -> None:
+        about = {"type": "incident_responder", "state": state, "user": self.person(who), "message": ""}
+        self.tell(incident, "responder.replied", self.person(who), about)
+
+    def prioritise(self, incident: Incident, who: str, priority: str) -> None:
+        incident.priority = priority
+        self.tell(incident, "priority_updated", self.person(who))
+
+    def raised(self, title: str, who: str = "PALICE") -> Incident:
+        """Somebody, or another integration, makes an incident that is none of the bot's."""
+        number = len(self.incidents) + 1
+        made = Incident(f"PINC{number}", number, f"foreign-{number}", "r" * 32, title)
+        self.incidents.append(made)
+        self.tell(made, "triggered", self.person(who))
+        return made
+
+    def person(self, who: str) -> dict[str, str]:
+        return reference("user", who, self.users[who].partition("@")[0].title())
+
+    def _agent(self, request: web.Request) -> dict[str, str] | None:
+        mail = request.headers.get("From")
+        return next((self.person(who) for who, address in self.users.items() if address == mail), None)
+
+    def _responder(self, who: str) -> dict[str, Any]:
+        if who in self.users:
+            return {"user": self.person(who)}
+        return {"escalation_policy": reference("escalation_policy", who, self.policies[who])}
+
+    # -- what is told -------------------------------------------------------------------------------------------------
+
+    def tell(
+        self, incident: Incident, kind: str, agent: dict[str, str] | None, about: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Tell every subscription of an event, as one request after the other; the event."""
+        who = incident.assignee or self.oncall[min(incident.level, max(self.oncall))]
+        home = f"https://example.pagerduty.com/incidents/{incident.id}"
+        data: dict[str, Any] = {
+            "id": incident.id,
+            "type": "incident",
+            "html_url": home,
+            "number": incident.number,
+            "status": incident.status,
+            "incident_key": incident.dedup_key,
+            "created_at": "2026-01-01T00:00:00Z",
+            "title": incident.title,
+            "service": reference("service", "PSVC", self.services.get(incident.routing_key, "checkout")),
+            "assignees": [] if incident.status == "resolved" else [self.person(who)],
+            "escalation_policy": reference("escalation_policy", "PPOLICY", "Everybody"),
+            "priority": self._priority(incident),
+            "urgency": "high",
+        }
+        if about is not None:  # what is about an incident names it by its id alone
+            of = {**reference("incident", incident.id, incident.title), "html_url": home}
+            data = {"id": f"P{uuid.uuid4().hex[:8].upper()}", **about, "incident": of}
+        event = {
+            "id": uuid.uuid4().hex.upper(),
+            "event_type": f"incident.{kind}",
+            "resource_type": "incident",
+            "occurred_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "agent": agent,
+            "client": None,
+            "data": data,
+        }
+        self.sent.append(event)
+        for hook in self.hooks:
+            self._deliver(hook, event)
+        return event
+
+    def _deliver(self, hook: Hook, event: dict[str, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(self._post(hook, event))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _post(self, hook: Hook, event: dict[str, Any]) -> None:
+        body = json.dumps({"event": event}).encode()
+        async with self._turn, aiohttp.ClientSession() as http:  # in the order of events
+            for _ in range(hook.tries):
+                try:
+                    async with http.post(hook.url, data=body, headers=signed(body, *hook.secrets)) as answer:
+                        status = answer.status
+                except aiohttp.ClientError:
+                    status = 0
+                self.told.append((event["event_type"], status))
+                self.log.append(f"webhook {event['event_type']} {status}")
+                if 200 <= status < 500 and status != 429:
+                    return
+                await asyncio.sleep(hook.wait)
+
+
+def signed(body: bytes, *secrets: str) -> dict[str, str]:
+    """The headers of a webhook with *body*."""
+    signs = (hmac.new(secret.encode(), body, hashlib.sha256).hexdigest() for secret in secrets)
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "PagerDuty-Webhook/V3.0",
+        "X-PagerDuty-Signature": ",".join(f"v1={sign}" for sign in signs),
+        "X-Webhook-Id": str(uuid.uuid4()),
+    }

@@ -1,6 +1,7 @@
 import asyncio
 import sqlite3
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +14,9 @@ from structlog.testing import capture_logs
 from bot.alerts import routing
 from bot.alerts.model import Alert, AlertRow, AlertStatus, Delivery, Episode, Severity
 from bot.alerts.routing import Routes
-from bot.catalog.config import Service
+from bot.catalog.services import Service
 from bot.engine import Engine, Work
-from bot.incidents.intake import KEPT, LOCK, QUEUE_BYTES, REMEMBERED, Incoming, Intake
+from bot.incidents.intake import KEPT, LOCK, QUEUE_BYTES, REMEMBERED, STORM, Incoming, Intake
 from bot.incidents.model import Counter, Incident, TimelineEvent
 from bot.kit import yaml
 from bot.kit.db import Database
@@ -47,11 +48,11 @@ def routes(text):
 class Story:
     """One intake on one database, and a look at what it left there. Nothing is faked."""
 
-    def __init__(self, db, table=Routes, services=dict, **how):
+    def __init__(self, db, table=Routes, services=dict, clock=lambda: at(60), **how):
         self.db = db
         self.reacted = []
         self.engine = Engine(db)
-        self.intake = Intake(self.engine, self.react, table, lambda: at(60), services, **how)
+        self.intake = Intake(self.engine, self.react, table, clock, services, **how)
 
     def react(self, event):
         self.reacted.append(event.kind)
@@ -507,6 +508,52 @@ async def test_a_database_that_is_locked_for_longer_than_a_sender_waits_loses_an
     assert len(await story.rows(AlertRow)) == 10
     assert len(await story.rows(Incident)) == 1
     assert len(await story.events()) == 10
+
+
+async def test_in_a_storm_those_who_are_answered_at_different_times_come_to_share_their_transactions(tell):
+    loop, queued, transactions = asyncio.get_running_loop(), threading.Event(), []
+
+    async def repeat(name, times):
+        for _ in range(times):
+            await story.send(firing(name))
+            for _ in range(20):  # the way to the sender and back
+                await asyncio.sleep(0)
+
+    def others_come():
+        others.extend(asyncio.ensure_future(repeat(f"other-{n}", 4)) for n in range(STORM))
+        loop.call_soon(queued.set)
+
+    def clock():  # asked once in each transaction, in its thread
+        transactions.append(len(transactions))
+        if len(transactions) == 1:
+            loop.call_soon_threadsafe(others_come)
+            assert queued.wait(30)
+        return at(60)
+
+    others = []
+    story = tell(clock=clock, gather_seconds=1e6)
+    await asyncio.gather(*(repeat(f"web-{n}", 5) for n in range(STORM)))
+    await asyncio.gather(*others)
+    await story.intake.stop()
+
+    assert len(transactions) == 5
+
+
+async def test_who_sends_alone_waits_for_nobody(tell):
+    story = tell(gather_seconds=1e6)
+
+    assert [await story.outcomes(firing("web-1")) for _ in range(3)] == [
+        [("opened", "INC-1")],
+        [("repeat", "INC-1")],
+        [("repeat", "INC-1")],
+    ]
+
+
+async def test_who_does_not_come_back_in_a_storm_holds_up_the_others_for_a_moment_only(tell):
+    story = tell(gather_seconds=0.01)
+    await asyncio.gather(*(story.send(firing(f"web-{n}")) for n in range(STORM)))
+
+    assert await story.outcomes(firing("web-1")) == [("repeat", "INC-1")]
 
 
 async def test_more_than_can_wait_is_refused_for_now(story):

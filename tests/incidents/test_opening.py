@@ -9,12 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from bot.alerts.model import AlertRow
+from bot.catalog.services import Catalog, Directory
 from bot.engine import Engine, migrate
 from bot.incidents import lifecycle, opening, timeline
 from bot.incidents.chat import Look, Notice
 from bot.incidents.model import Incident, Part, Sev
 from bot.incidents.opening import Opening
 from bot.incidents.parts import give_up
+from bot.incidents.services import Services
 from bot.incidents.telling import Telling
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError
@@ -62,6 +64,30 @@ def workflow(engine: Engine, chat: Any, **look: Any) -> Opening:
     )
 
 
+async def test_the_owners_of_the_service_are_brought_in_where_they_are_wanted(engine):
+    catalog = {
+        "services": {"pay": {"owner": "payments"}, "search": {}},
+        "teams": {"payments": {"members": ["alice@example.com", "U7"]}},
+        "people": {"alice@example.com": "UALICE"},
+    }
+    chat = FakeChat()
+    flow = Opening(
+        engine, lambda event: [], chat, Look(invite=("U2", "owners")), lambda incident, alerts: [], lambda: NOW,
+        services=Services(Directory(Catalog.model_validate(catalog)), lambda: NOW),
+    )  # fmt: skip
+    for service, private, wanted in (
+        ("pay", False, ["U1", "U2", "UALICE", "U7"]),
+        ("search", False, ["U1", "U2"]),
+        (None, False, ["U1", "U2"]),
+        ("pay", True, ["U1"]),  # whoever declares a private incident decides alone who hears of it
+    ):
+        incident = await declared(engine, private=private)
+        async with engine.transaction() as tx:
+            (await lifecycle.find(tx.session, incident.id)).service = service
+        await flow.open(incident.id)
+        assert chat.invited[f"C{len(chat.channels)}"] == wanted
+
+
 async def declared(engine: Engine, *, private: bool = False, title: str = "Checkout is slow") -> Incident:
     async with engine.transaction() as tx:
         # Each chat of these tests counts its channels from C1.
@@ -83,6 +109,7 @@ async def kinds(engine: Engine, incident: Incident) -> list[str]:
         return [event.kind for event in await timeline.whole(session, incident.id)]
 
 
+@pytest.mark.slow
 async def test_stopped_before_or_after_any_call_it_goes_on_and_makes_each_thing_once(engine: Engine):
     for n in range(1, 9):
         for after in (False, True):

@@ -154,6 +154,17 @@ def test_a_plugin_that_lacks_something_is_named(package):
         Shelf("shelf_of_test", must_have=("run",)).load()
 
 
+def test_a_plugin_that_is_only_found_is_imported_when_it_is_asked_for(package):
+    (package / "two.py").write_text('"""Two."""\n')
+    shelf = Shelf("shelf_of_test", must_have=("run",)).find()
+
+    assert list(shelf) == ["assert", "one", "two"]
+    assert "shelf_of_test.one" not in sys.modules
+    assert shelf["one"].__name__ == "shelf_of_test.one"
+    with pytest.raises(PermanentError, match=r"two lacks run"):
+        shelf["two"]
+
+
 def test_what_is_not_on_the_shelf_names_what_is(package):
     with pytest.raises(PermanentError, match="there is: assert, one"):
         Shelf("shelf_of_test", must_have=("run",)).load()["three"]

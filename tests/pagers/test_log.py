@@ -33,7 +33,9 @@ async def test_the_log_holds_the_reference_and_not_the_title():
 
 
 def test_the_pagers_stand_on_the_shelf():
-    assert list(Shelf("bot.pagers", must_have=("make",)).load()) == ["log", "pagerduty"]
+    assert list(Shelf("bot.pagers", must_have=("make",)).load()) == [
+        *("email", "log", "oncall_webhook", "opsgenie", "pagerduty", "webhook")
+    ]
 
 
 def test_it_can_do_nothing_but_page():

@@ -266,6 +266,18 @@ def test_a_question_that_nobody_answered_and_a_broken_glass_are_told():
     assert second.approvals == ()
 
 
+def test_a_runbook_that_did_not_start_by_itself_is_told_with_the_reason():
+    story = Story()
+    story.open()
+    story.say(
+        5, "runbook.withheld", "x", runbook="restart", name="Restart", why="cooldown", reason="it rests until 12:15 UTC"
+    )
+
+    (held,) = told(story).withheld
+
+    assert (held.name, held.reason, held.at) == ("Restart", "it rests until 12:15 UTC", at(5))
+
+
 def test_a_run_without_a_start_or_an_end_is_told_as_far_as_it_is_known():
     story = Story()
     story.say(5, "run.step_unknown", "Unknown", run="r9", step="roll", seconds=float("nan"), attempt="x")

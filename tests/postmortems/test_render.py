@@ -126,6 +126,13 @@ def test_a_governed_run_is_told_with_its_approvals_and_its_rollback():
     assert "After the failure: Say so" in told_of
 
 
+def test_a_runbook_that_did_not_start_by_itself_is_among_the_runbooks():
+    story = Story()
+    story.say(5, "runbook.withheld", "x", runbook="restart", name="Restart", why="cap", reason="it ran 3 times")
+
+    assert "- Restart did not start by itself: it ran 3 times" in document(story)
+
+
 def test_a_drill_says_that_it_does_not_count():
     assert "**Kind: drill.**" in document(Story(kind="drill"))
 
@@ -156,6 +163,7 @@ def test_no_text_breaks_the_document(titles, title, note, row, alert, value):
     story.incident.title = title
     story.incident.summary = note
     story.incident.service = value
+    story.incident.team = note
     for kind in ("note", "finding", "action", "decision"):
         story.say(20, "note.added", note, actor="U0HELPER1", kind=kind)
     story.say(21, "alert.attached", row, title=alert, labels={value: row}, url=value, connection=alert)
@@ -264,3 +272,15 @@ def test_of_a_long_incident_the_middle_is_left_out_and_no_link_leads_there():
 
     assert "2020 events left out" in text
     assert set(re.findall(r"\(#(event-\d+)\)", text)) <= set(re.findall(r'<a id="(event-\d+)"></a>', text))
+
+
+def test_the_team_that_owns_the_service_is_named_where_it_is_known():
+    story = checkout()
+    story.incident.team = None
+    assert "service checkout. Detected" in document(story)
+    story.incident.team = "team-payments"
+
+    head, body = front(document(story))
+
+    assert "service checkout of team-payments. Detected" in body
+    assert yaml.safe_load(head)["team"] == "team-payments"

@@ -21,6 +21,7 @@ from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.runs import approval as approvals
 from bot.runs import run as runs
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import Run, RunState
 from bot.runs.runbook import load
@@ -105,6 +106,7 @@ class Library(Bench):
             reach=self.reach,
             folder=self.folder,
             home=self.home,
+            grants=Grants(secrets=("RESTORE_PASSWORD",)),
         )
 
     async def play(

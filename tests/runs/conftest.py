@@ -19,6 +19,7 @@ from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.runs import run as runs
+from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
 from bot.runs.model import Run, RunStep
 from bot.runs.runbook import Retry, Runbook, load
@@ -67,6 +68,7 @@ class Bench:
         self.engine, self.incident = engine, incident
         self.steps = Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load()
         self.environment: dict[str, str] = {}
+        self.grants = Grants(("REGION",), ("LB_TOKEN", "DOOR"))
         self.clock = utc_now
         self.react = nothing_follows
         self.book = f"book-{incident.number}"
@@ -86,6 +88,7 @@ class Bench:
             self.environment,
             watch_seconds=0.05,
             read_tries=Retry(attempts=3, delay="10ms"),
+            grants=self.grants,
         )
 
     def runbook(self, text: str) -> Runbook:

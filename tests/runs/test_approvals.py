@@ -12,6 +12,7 @@ from bot.kit.errors import UserError
 from bot.runs import approval as approvals
 from bot.runs import run as runs
 from bot.runs.model import ApprovalState, Phase, RunState
+from bot.runs.runbook import load
 from tests.runs.conftest import ALICE
 from tests.runs.test_rollback import parts, seen
 
@@ -213,6 +214,45 @@ async def test_a_yes_does_not_hold_when_what_would_be_done_has_changed_since(ben
     assert run.state == RunState.EXPIRED
     assert "has changed since people said yes" in run.failure["message"]
     assert seen(parts["change"]) == ["ready", "unready"]
+
+
+FOLDERS = {
+    "ansible role": ("ansible: {playbook: play/site.yml, limit: all}", "play/roles/web/tasks/main.yml"),
+    "ansible role at the top": ("ansible: {playbook: site.yml, limit: all}", "roles/web/tasks/main.yml"),
+    "terraform module": ("terraform: {dir: tf/prod, action: apply, plan_from: ask}", "tf/modules/net/main.tf"),
+    "kustomize base": ("kubectl: {args: [apply, -k, k8s/overlays/prod]}", "k8s/base/deploy.yaml"),
+    "script": ("script: {file: fix.py}", "scripts/fix.py"),
+    "rollback": ("script: {file: do.py}\n    rollback: [{script: {file: fix.py}}]", "scripts/fix.py"),
+    "runbook": ("runbook: {use: inner}", "scripts/fix.py"),
+}
+
+
+@pytest.mark.parametrize("name", list(FOLDERS))
+async def test_a_yes_does_not_hold_when_a_file_of_a_folder_that_a_step_uses_has_changed(bench, ask, tmp_path, name):
+    action, file = FOLDERS[name]
+    for place in ("site.yml", "play/site.yml", "tf/prod/main.tf", "k8s/overlays/prod/kustomization.yaml", file):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("---\n")
+    plain = bench.interpreter
+
+    def interpreter():
+        made = plain()
+        made._attempts.folder = tmp_path
+        return made
+
+    bench.interpreter = interpreter
+    book = f"steps:\n  - id: ask\n    approval: {{prompt: Go on, who: [{BOB.id}]%s}}\n  - {action}\n"
+    inner = load(
+        "version: 1\nid: inner\nname: x\nowner: x\nsteps: [{script: {file: fix.py}}]\n", "inner.yaml", bench.steps
+    )
+    asked = await ask(book=book, uses={"inner": inner})
+    await asked.vote(BOB)
+    (tmp_path / file).write_text("- hosts: all\n")
+
+    run = await asked.go_on()
+
+    assert run.state == RunState.EXPIRED
+    assert "has changed since people said yes" in run.failure["message"]
 
 
 async def test_the_time_in_which_people_are_waited_for_is_not_the_run_s(bench, ask):

@@ -92,6 +92,7 @@ async def test_whoever_may_not_run_what_is_called_may_not_run_what_calls_it(benc
         await start(inner=INNER + "access: {run: ['@team-data']}\n")
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_commits_takes_back_what_was_called(bench, database, parts, start):
     dies_at, killed, ended = 0, 0, None
     while ended is None or killed:
@@ -146,3 +147,73 @@ def test_calls_in_a_circle_too_deep_or_to_nothing_are_problems_of_the_file(bench
     assert "lost.yaml:6: calls the runbook 'laef', which is not there or not fit to run; did you mean 'leaf'?" in told
     assert "more than 3 deep: deep-1 → deep-2 → deep-3 → deep-4" in told
     assert sorted(one.id for one in good) == ["deep-2", "deep-3", "deep-4", "good", "leaf"]
+
+
+FINDS = INNER.replace(
+    "outputs:", "raises: [{id: old, when: steps.a.seen != 'v1', key: '{{ params.host }}', title: old}]\noutputs:"
+)
+RAISED = """
+steps:
+  - runbook: {use: inner, params: {host: web-1, n: 2}}
+  - runbook: {use: inner, params: {host: web-2, n: 2}}
+  - look: {}
+"""
+
+
+def versions(*seen: str) -> list[StepResult]:
+    return [StepResult(ok=True, summary="", values={"seen": one}) for one in seen]
+
+
+def raised(run) -> list[tuple[str, str, str, int]]:
+    return [(one["runbook"], one["rule"], one["key"], len(one["firing"])) for one in run.raised or ()]
+
+
+async def test_what_a_called_runbook_finds_is_raised_as_its_own(bench, parts, start):
+    parts["change"].answers = versions("v1", "v2")
+
+    run = await bench.carry_out(await start(RAISED, FINDS))
+
+    assert raised(run) == [("inner", "old", "web-1", 0), ("inner", "old", "web-2", 1)]
+
+
+async def test_what_two_calls_find_under_one_key_is_one_finding(bench, parts, start):
+    parts["change"].answers = versions("v1", "v2")
+
+    run = await bench.carry_out(await start(RAISED.replace("web-2", "web-1"), FINDS))
+
+    assert raised(run) == [("inner", "old", "web-1", 1)]
+
+
+async def test_a_called_runbook_that_fails_may_raise_that(bench, parts, start):
+    parts["change"].answers = [PermanentError("no route to host")]
+    inner = INNER.replace("outputs:", "raises: [{id: down, when: failed, title: '{{ failure.message }}'}]\noutputs:")
+
+    run = await bench.carry_out(await start(inner=inner, book=RAISED))
+
+    assert raised(run) == [("inner", "down", "", 1)]
+    assert run.raised[0]["firing"][0]["title"] == "no route to host"
+
+
+async def test_what_was_found_before_a_kill_is_still_raised_after_it(bench, database, parts, start):
+    for dies_at in range(2, 14):
+        bench.engine = engine = DyingEngine(database)
+        parts["change"].answers = versions("v2", "v2", "v2")
+        run_id = await start(RAISED, FINDS)
+        engine.commits, engine.dies_at = 0, dies_at
+        try:
+            await bench.interpreter().run(run_id, 1)
+        except Killed:
+            await bench.carry_out(run_id)
+        run = await bench.run(run_id)
+        if run.state == RunState.ASKING:
+            await bench.answer(run_id, runs.REPEAT)
+            run = await bench.carry_out(run_id)
+
+        assert run.state == RunState.SUCCEEDED, dies_at
+        assert raised(run) == [("inner", "old", "web-1", 1), ("inner", "old", "web-2", 1)], dies_at
+
+
+async def test_a_dry_run_raises_nothing_of_what_it_calls(bench, parts, start):
+    run = await bench.carry_out(await start(RAISED, FINDS, dry_run=True))
+
+    assert raised(run) == []

@@ -200,6 +200,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_commits_repeats_no_write_and_loses_no_note(bench, database):
     for dies_at in range(1, 14):
         engine = DyingEngine(database)

@@ -48,6 +48,7 @@ async def test_what_a_plugin_gives_is_made_fit_to_be_kept(bench):
     assert run.failure["message"] == "the step type look broke (TypeError); see the log"
 
 
+@pytest.mark.slow
 async def test_everything_that_is_kept_of_an_output_is_bounded(bench):
     huge = "x" * 1_500_000
     bench.plugin(

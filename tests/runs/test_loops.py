@@ -84,13 +84,17 @@ async def test_without_stop_on_error_every_item_is_tried(bench, parts):
 
 
 async def test_so_many_run_side_by_side_as_it_says_and_no_more(bench, parts):
-    at_once, most = 0, 0
+    at_once, most, two = 0, 0, asyncio.Event()
 
     async def slow(context):
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.05)
+        if at_once == 2:
+            two.set()
+        async with asyncio.timeout(30):
+            await two.wait()
+        await asyncio.sleep(0.05)  # time for one too many to begin
         at_once -= 1
         return StepResult(ok=True, summary="")
 
@@ -117,6 +121,7 @@ async def test_what_is_no_list_or_too_long_a_one_fails_with_a_word(bench, parts,
     assert told in run.failure["message"]
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_commits_does_no_item_twice_unasked(bench, database, parts):
     dies_at, killed, ended = 0, 0, None
     while ended is None or killed:

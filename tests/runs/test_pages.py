@@ -116,3 +116,17 @@ async def test_what_is_private_reaches_no_pager(bench):
 
     assert len(pager.asked) == 3
     assert "payroll" not in repr(pager.asked)
+
+
+async def test_a_page_that_took_too_long_is_on_the_timeline_as_failed_until_another_try_sends_it(bench):
+    pager = ActingPager()
+    for _ in range(2):
+        await pages(bench, pager).missed(key="run:1:a", service=None, why="it was not done within 5 s")
+    failed = [page.outcome for page in await rows(bench)]
+    await pages(bench, pager).act("page", key="run:1:a")
+
+    assert (failed, [page.outcome for page in await rows(bench)]) == (["failed"], ["sent"])
+    assert [(event.kind, event.text) for event in await bench.events("page.")] == [
+        ("page.failed", "it was not done within 5 s"),
+        ("page.sent", "did page"),
+    ]

@@ -62,6 +62,7 @@ def play(bench):
     return played
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("healthy", "answer", "state", "order"),
     [

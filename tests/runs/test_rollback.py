@@ -214,6 +214,7 @@ async def test_an_interrupted_write_that_is_given_up_is_taken_back(bench, parts)
     assert seen(parts["change"]) == ["drain", "restart", "back to v1", "tell", "undrain"]
 
 
+@pytest.mark.slow
 async def test_a_kill_between_any_two_commits_takes_everything_back_and_nothing_twice(bench, database, parts):
     dies_at, killed, ended = 0, 0, None
     while ended is None or killed:

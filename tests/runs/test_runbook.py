@@ -96,6 +96,7 @@ def test_every_problem_of_a_file_is_told_with_its_line(shelf):
         ("env: [DATABASE_URL]", "belongs to the bot"),
         ("env: [MY_SIGNING_KEY]", "belongs to the bot"),
         ("secrets: ['A B']", "is not a name"),
+        ("params: {key: {type: secret, choices: [LB_TOKEN, slack_bot_token]}}", "belongs to the bot"),
         ("params: {Host: {}}", "is not a name"),
         ("params: {a: {type: choice}}", "a choice needs choices"),
         ("params: {a: {type: choice, choices: [x], default: y}}", "the default must be one of x"),

@@ -146,6 +146,7 @@ def test_every_shell_runs_the_program_and_marks_its_errors(shell, mark):
     assert done.returncode == 3
 
 
+@pytest.mark.slow
 def test_every_shell_ends_the_tree_when_it_is_looked_for(shell, mark):
     tree = subprocess.Popen(
         script(shell, mark, "run", mark, "nonce", "", "", "sh", "-c", ESCAPE.replace("{t}", mark)),
@@ -182,6 +183,7 @@ def test_every_shell_leaves_a_watch_that_ends_the_tree_when_the_connection_is_go
     wait_for(lambda: not alive(mark))
 
 
+@pytest.mark.slow
 def test_what_lost_its_parents_and_its_mark_is_found_by_the_session_of_the_watch(shell, mark):
     tree = subprocess.Popen(
         script(shell, mark, "run", mark, "nonce", "", "", "sh", "-c", ORPHAN.replace("{t}", mark)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import sqlalchemy as sa
 
 from bot.alerts.model import AlertRow, Delivery
@@ -63,6 +64,7 @@ async def left(stage: Stage) -> tuple[list[AlertRow], list[Incident], list[Timel
     return alerts, incidents, events, deliveries
 
 
+@pytest.mark.slow
 async def test_a_postgres_that_is_killed_under_load_loses_and_doubles_nothing(
     config_folder: Path, app_manifest: dict[str, Any]
 ):

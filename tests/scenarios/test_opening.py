@@ -81,6 +81,7 @@ async def test_a_smooth_opening_takes_four_round_trips_and_looks_for_nothing(sha
     assert not [call.method for call in calls if call.method in LOOKING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["429", "lost"])
 async def test_whatever_slack_does_nothing_is_doubled_and_nothing_is_missing(shared_stage: Stage, kind: str):
     stage, sandbox = shared_stage, shared_stage.sandbox

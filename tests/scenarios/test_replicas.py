@@ -69,6 +69,7 @@ async def test_two_bots_play_the_story_and_nothing_happens_twice(pair: World):
     assert len(owners) == 2, "both must have had a share"
 
 
+@pytest.mark.slow
 async def test_work_of_a_bot_that_dies_or_freezes_is_taken_over_and_a_thawed_one_does_no_harm(pair: World):
     players = Players(pair, random.Random(8))
     for number, end in enumerate((signal.SIGKILL, signal.SIGSTOP)):
@@ -103,6 +104,7 @@ async def test_work_of_a_bot_that_dies_or_freezes_is_taken_over_and_a_thawed_one
         assert verdict.wrong[name] == []
 
 
+@pytest.mark.slow
 async def test_a_bot_that_is_told_to_stop_loses_nothing_that_it_acknowledged(single: World):
     channel = await opened(single, "service-0")
     alice = single.sandbox.actor("alice")

@@ -94,6 +94,7 @@ async def test_what_was_acknowledged_is_done_after_a_crash(shared_stage: Stage):
     assert await alice.expect(f"{incident.reference} · Checkout is slow", channel)
 
 
+@pytest.mark.slow
 async def test_while_the_database_is_stuck_people_are_told_that_nothing_was_done_and_nothing_ever_is(
     shared_stage: Stage,
 ):

@@ -73,6 +73,8 @@ SECRET = "lb-token-0123456789"
 def config_folder(config_folder: Path, tmp_path: Path) -> Path:
     folder = config_folder / "runbooks"
     folder.mkdir()
+    with (config_folder / "tocsin.yaml").open("a") as file:
+        file.write("runbook_secrets: [LB_TOKEN]\n")
     books = {"talk": TALK, "change": CHANGE.replace("FILE", str(tmp_path / "changed")), "pause": PAUSE}
     for name, text in books.items():
         (folder / f"{name}.yaml").write_text(text)
@@ -141,6 +143,7 @@ async def test_a_run_from_its_button_to_its_end(stage: Stage):
     assert SECRET not in str(channel.messages) + str([event.model_dump() for event in await stage.timeline()])
 
 
+@pytest.mark.slow
 async def test_runs_over_the_death_of_the_bot(stage: Stage, config_folder: Path, tmp_path: Path):
     sandbox = stage.sandbox
     channel, card, alice, bob = await opened(stage)

@@ -46,6 +46,7 @@ async def test_times_that_were_missed_are_made_up_for_once_or_not_at_all_as_the_
         assert service.plans == 1
 
 
+@pytest.mark.slow
 async def test_a_clock_that_jumps_starts_nothing_twice(database_url, tmp_path, service):
     hands = Hands(datetime(2026, 11, 26, 0, 30, tzinfo=UTC))
     folder = configured(tmp_path, service, drift=DRIFT.replace("30 2 * * *", "0 * * * *"))
@@ -134,6 +135,7 @@ async def test_two_bots_run_one_time_of_a_schedule_once(pair: World):
     assert len(shown) == 1
 
 
+@pytest.mark.slow
 async def test_a_bot_that_is_killed_in_a_run_by_the_clock_goes_on_with_it(single: World):
     await single.sandbox.wait(lambda: "first" in single.ledger.read_text(), 30, "the first line")
     await single.sandbox.wait(lambda: single.rows("select 1 from run_step where step = 'long'"), 10, "the long look")

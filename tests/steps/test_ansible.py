@@ -147,11 +147,22 @@ def test_the_preview_names_hosts_and_no_value():
 def test_an_approval_is_bound_to_the_files_and_hosts_it_uses():
     named = step.Params.model_validate({"playbook": "site.yml", "limit": "web-1:web-2"})
 
-    assert step.needs(params()) == [("file", "site.yml"), ("file", "hosts.ini")]
-    assert step.needs(named) == [("file", "site.yml"), ("host", "web-1"), ("host", "web-2")]
+    def needed(given: step.Params) -> list[tuple[str, str]]:
+        return [need for need in step.needs(given) if need[0] != "beside"]
+
+    assert needed(params()) == [("file", "site.yml"), ("file", "hosts.ini")]
+    assert needed(named) == [("file", "site.yml"), ("host", "web-1"), ("host", "web-2")]
     for limit, hosts in (("all:!web-3", []), ("web-*,db-1", ["db-1"]), ("{{ params.host }}", ["{{ params.host }}"])):
         pattern = named.model_copy(update={"limit": limit})
-        assert step.needs(pattern) == [("file", "site.yml"), *(("host", host) for host in hosts)]
+        assert needed(pattern) == [("file", "site.yml"), *(("host", host) for host in hosts)]
+
+
+def test_an_approval_is_bound_to_what_a_playbook_finds_around_itself():
+    def around(playbook: str) -> set[str]:
+        return {name for kind, name in step.needs(params(playbook=playbook)) if kind == "beside"}
+
+    assert around("play/web/site.yml") == {"play/web"}
+    assert {"roles", "group_vars", "host_vars", "ansible.cfg", "library"} <= around("site.yml")
 
 
 def test_the_hosts_of_targets_yaml_become_an_inventory(bench, tmp_path):

@@ -23,6 +23,10 @@ class Pages:
     def __init__(self, *answers) -> None:
         self.answers = list(answers)
         self.asked: list[dict] = []
+        self.given_up: list[dict] = []
+
+    async def missed(self, **about) -> None:
+        self.given_up.append(about)
 
     async def act(self, kind: str, **more) -> ActResult:
         self.asked.append({"kind": kind, **more})
@@ -161,3 +165,24 @@ def test_the_message_may_quote_the_alert_and_the_service_may_not():
     assert load(head + "  - pagerduty: {action: note, message: '{{ alert.title }}'}\n", "demo.yaml", shelf)
     with pytest.raises(LintError, match="not allowed here"):
         load(head + "  - pagerduty: {action: page, service: '{{ alert.labels.x }}'}\n", "demo.yaml", shelf)
+
+
+@pytest.mark.parametrize(("answer", "told"), [(30.0, "within 0.1 s"), (TemporaryError("away", after=60), "away")])
+async def test_a_page_that_does_not_go_through_in_time_is_not_passed_over(run, answer, told):
+    pages = Pages(answer)
+
+    with pytest.raises(TemporaryError, match=told):
+        await run(step, {"action": "page", "service": "search"}, run_id="run1", pager=pages, timeout=0.1)
+
+    (missed,) = pages.given_up
+    assert (missed["key"], missed["service"]) == ("run:run1:step", "search")
+    assert told in missed["why"]
+
+
+async def test_what_wakes_nobody_may_fail_quietly(run):
+    pages = Pages(TemporaryError("away", after=60))
+
+    with pytest.raises(TemporaryError):
+        await run(step, {"action": "note", "message": "x"}, pager=pages, timeout=0.1)
+
+    assert pages.given_up == []

@@ -457,6 +457,7 @@ async def test_a_server_that_is_away_may_come_back(ask, server):
 # The graph ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_graph_shows_an_hour_with_the_beginning_of_the_alert(ask, server):
     server.data("matrix", [row([(ago, str(ago % 7)) for ago in range(60, -1, -1)], host=name) for name in "ab"])
     began = (NOW - timedelta(minutes=20)).isoformat()
@@ -586,3 +587,35 @@ def test_it_tells_what_it_would_ask_and_whom(bench):
 
     assert step.preview(params) == "would ask prometheus: up > 0"
     assert step.needs(params) == [("connection", "prometheus")]
+
+
+# For whoever is no step --------------------------------------------------------------------------------------------
+
+
+def reached(server: Server) -> Reach:
+    url = str(server.make_url("/prom"))
+    return Reach(Targets(connections={"prometheus": Connection(kind="prometheus", url=url, private=True)}))
+
+
+@pytest.mark.parametrize(
+    ("samples", "number"), [([], None), ([sample("0.25")], 0.25), ([sample("NaN")], None)], ids=["none", "one", "NaN"]
+)
+async def test_one_number_is_given_to_whoever_asks_for_one(server, samples, number):
+    server.vector(*samples)
+
+    assert await step.ask(reached(server), "prometheus", "a / b", (), lambda: NOW) == number
+    assert server.seen[0]["query"] == "a / b"
+
+
+async def test_several_numbers_are_not_one(server):
+    server.vector(sample("1", host="a"), sample("2", host="b"))
+
+    with pytest.raises(PermanentError, match="gives 2 series"):
+        await step.ask(reached(server), "prometheus", "a", (), lambda: NOW)
+
+
+async def test_an_answer_that_does_not_come_is_not_waited_for(server):
+    server.holding = True
+
+    with pytest.raises(TemporaryError):
+        await step.ask(reached(server), "prometheus", "a", (), lambda: NOW, seconds=0.2)

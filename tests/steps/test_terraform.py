@@ -190,6 +190,7 @@ def test_a_format_that_is_not_known_is_refused(text):
         step.read(text)
 
 
+@pytest.mark.slow
 def test_a_huge_plan_gives_bounded_values():
     wide = {f"name{i}": "x" * 5000 for i in range(100)}
     found = step.read(plan(*(change(["create"], None, wide, f"a.b[{i}]") for i in range(1000))))

@@ -137,6 +137,7 @@ async def test_what_is_no_number_or_too_deep_is_refused_wherever_it_stands(door,
     assert len(answer["error"]) < 200
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     am=st.lists(alertmanager, min_size=1, max_size=5),

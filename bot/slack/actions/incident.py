@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bot.incidents import lifecycle, roles
+from bot.incidents import lifecycle, paging, roles
 from bot.incidents.model import Kind, RoleName, Sev
 from bot.kit.errors import UserError
 from bot.slack import ids
@@ -18,6 +18,8 @@ async def take_command(context: Context, value: str) -> Reply:
         raise UserError(f"{incident.reference} is not open any more.")
     me = context.person.id
     fresh = await roles.assign(context.tx, context.react, incident, RoleName.COMMANDER, me, by=me, now=context.now)
+    if await paging.waiting(context.tx.session, incident.id):  # whoever leads has seen it
+        await paging.acknowledge(context.tx, context.react, incident, by=me, now=context.now)
     if not fresh:
         return Reply(f"You are in command of {incident.reference} already.")
     return Reply(f"You are in command of {incident.reference}. `/inc help` shows what you can say.")

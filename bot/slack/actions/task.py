@@ -12,4 +12,11 @@ async def done(context: Context, value: str) -> Reply:
     return await todos.change(context, await tasks.find(context.tx.session, value), "done")
 
 
-BUTTONS = {ids.TASK_DONE: done}
+async def export(context: Context, value: str) -> Reply:
+    """It goes to the tracker for follow-ups."""
+    found = await tasks.find(context.tx.session, value)
+    incident = await context.incident(found.incident_id)
+    return await todos.export(context, incident, found)
+
+
+BUTTONS = {ids.TASK_DONE: done, ids.EXPORT: export}

@@ -14,7 +14,7 @@ async def run(context: Context, text: str) -> Reply:
     incident, _ = await context.scope(text)
     session = context.tx.session
     noun = CatchUp(
-        card=await card_of(session, incident.id, context.offers),
+        card=await card_of(session, incident.id, context.offers, context.site.services),
         runs=await listed(session, incident.id),
         questions=await questions(session, incident.id),
         events=await lately(session, incident.id),

@@ -4,7 +4,7 @@ from bot.incidents.model import TaskKind
 from bot.slack import todos
 from bot.slack.context import Context, Reply
 
-USAGE = "followup [list|done <n>|drop <n>|reopen <n>] [prevent:|detect:|…] [text] [@owner] [due <day>]"
+USAGE = "followup [list|done <n>|drop <n>|reopen <n>|export [n]] [prevent:|detect:|…] [text] [@owner] [due <day>]"
 ALIASES = ("followups", "follow-up", "follow-ups")
 
 

@@ -24,7 +24,9 @@ async def run(context: Context, text: str) -> Reply:
     """Without a word the overview; with one the change."""
     incident, rest = await context.scope(text)
     if not rest:
-        return Reply(*views.overview(await card_of(context.tx.session, incident.id, context.offers)))
+        return Reply(
+            *views.overview(await card_of(context.tx.session, incident.id, context.offers, context.site.services))
+        )
     said = words(rest)[0].lower()
     word = SAME.get(said, said)
     known = [str(status) for status in ACTIVE]

@@ -1,10 +1,11 @@
 """How an incident looks: its card, its announcement, lists of it, and what is said in its channel."""
 
+import re
 from collections.abc import Sequence
 
 from bot.alerts.model import AlertRow, AlertState
 from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Remark, Unfurnished
-from bot.incidents.model import Incident, Status
+from bot.incidents.model import Incident, Page, Status, Ticket
 from bot.kit.clock import duration_text
 from bot.kit.text import one_line
 from bot.slack import ids
@@ -26,6 +27,8 @@ from bot.slack.views.blocks import (
     section,
 )
 from bot.slack.views.runbook import offered
+from bot.slack.views.service import label as service_label
+from bot.slack.views.service import on_card
 
 Drawn = tuple[str, list[Block]]
 
@@ -52,8 +55,12 @@ def card(noun: Card) -> Drawn:
         blocks.append(section(safe(incident.summary, 1500)))
     if noun.alerts:
         blocks.append(section(_alerts(noun)))
+    if noun.about is not None:
+        blocks += on_card(noun.about)
     blocks += _troubles(noun)
     blocks += _buttons(noun)
+    if noun.tickets:
+        blocks.insert(2, context(*(_ticket(one) for one in noun.tickets[:5])))
     if noun.todo:
         blocks.append(context(f":ballot_box_with_check: {noun.todo} to do: `/inc task list` shows it"))
     blocks.append(context("`/inc help` shows what else can be done here."))
@@ -115,6 +122,8 @@ def cleared(noun: Cleared) -> Drawn:
             f":white_circle: No alert of {incident.reference} fires any more, but of {whom} nothing was heard for "
             "long, not even the end. Is the incident over?"
         )
+    if noun.said:
+        text = f":pager: {people(noun.said)}. Is {incident.reference} over?"
     return text, [
         section(text),
         actions(
@@ -175,7 +184,7 @@ def _facts(noun: Card) -> list[str]:
         f"*Since*\n{moment(incident.detected_at)}",
     ]
     if incident.service:
-        facts.append(f"*Service*\n{safe(incident.service, 100)}")
+        facts.append(f"*Service*\n{service_label(noun.about) if noun.about else safe(incident.service, 100)}")
     if noun.pages:
         facts.append(f"*Paging*\n{_paging(noun)}")
     others = [f"<@{role.person}>" for role in noun.roles if role.name == "responder"]
@@ -188,10 +197,56 @@ def _facts(noun: Card) -> list[str]:
     return facts
 
 
+def _ticket(ticket: Ticket) -> str:
+    if ticket.reference is None:
+        word = "not opened" if ticket.error else "being opened"
+        return f":ticket: {safe(ticket.tracker, 60)}: {word}"
+    where = link(ticket.url, ticket.reference) if ticket.url else safe(ticket.reference, 60)
+    said = "gone" if ticket.state == "gone" else safe(ticket.status or "", 60)
+    return f":ticket: {where} {said}" + (" :warning: not up to date" if ticket.error and said != "gone" else "")
+
+
 def _paging(noun: Card) -> str:
-    page = noun.pages[-1]
-    word = {"sent": ":pager: sent", "failed": ":x: failed", "nobody": ":warning: nobody was paged"}[page.outcome]
-    return f"{word} (by {safe(page.pager, 50)})"
+    """The page of the incident's own on-call as it stands, and what of the others somebody should know."""
+    lines = [page_line(page) for page in _shown(noun.pages)[:3]]
+    return "\n".join(lines)
+
+
+def _shown(pages: Sequence[Page]) -> list[Page]:
+    """The newest page of each service by each pager; those that wait for somebody first."""
+    newest = {(page.service, page.pager): page for page in pages}
+    order = {"sending": 0, "failed": 0, "sent": 0, "nobody": 1, "acknowledged": 2, "resolved": 3}
+    return sorted(newest.values(), key=lambda page: (order[page.state], page.number))
+
+
+def page_line(page: Page) -> str:
+    """A page as it stands: whose it is, with whom, and who has acknowledged it."""
+    by = f" (by {safe(page.pager, 50)})" if page.pager else ""
+    name = link(page.url, page.external_id or "page") if page.url else ""
+    where = f"{safe(page.service, 60)}: " if page.service else ""
+    match page.state:
+        case "sending":
+            said = f":hourglass_flowing_sand: not sent yet{by}"
+        case "failed":
+            said = f":x: failed{by}"
+        case "nobody":
+            said = f":warning: nobody was paged{by}"
+        case "sent":
+            whom = f", with {safe(page.assigned, 100)}" if page.assigned else ""
+            said = f":pager: sent{by}{whom}, not acknowledged"
+        case "acknowledged":
+            at = f" {moment(page.acknowledged_at)}" if page.acknowledged_at else ""
+            said = f":ok_hand: acknowledged by {_person(page.acknowledged_by)}{at}{by}"
+        case _:
+            said = f":white_check_mark: resolved{by}"
+    return f"{where}{said}" + (f" · {name}" if name else "")
+
+
+def _person(who: str | None) -> str:
+    """A person of the chat as such; whoever is known by name alone by that."""
+    if who and re.fullmatch(r"[UW][A-Z0-9]{2,20}", who):
+        return f"<@{who}>"
+    return safe(who or "somebody", 100)
 
 
 def _alerts(noun: Card) -> str:
@@ -246,7 +301,11 @@ def _buttons(noun: Card) -> list[Block]:
                 confirm=("Somebody else is in command. Take it over from them?", "Take over"),
             )
         )
+    if any(page.state in ("sending", "sent") and page.acknowledged_at is None for page in noun.pages):
+        main.append(button("Acknowledge", ids.ACKNOWLEDGE, incident.id))
     main.append(button("Resolve", ids.RESOLVE, incident.id))
+    if incident.channel:
+        main.append(button("Page…", ids.PAGE, incident.id))
     rows = [actions(*main)]
     rows += [divider(), section("*Runbooks that may help*" if noun.offers else "*Runbooks*")]
     rows.append(offered(incident, noun.offers))
