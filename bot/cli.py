@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -33,7 +34,8 @@ from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
-from bot.postmortems import press
+from bot.postmortems import lint as linter
+from bot.postmortems import press, rules, sarif
 from bot.postmortems.exporter import file_name
 from bot.reactions import react
 from bot.runs import approval as approvals
@@ -735,6 +737,48 @@ def _busy(what: str) -> Iterator[None]:
     with rich.Progress(*shown, console=terminal.Console(stderr=True), transient=True) as progress:
         progress.add_task(what, total=None)
         yield
+
+
+@postmortem.command("lint")
+def lint_postmortem(
+    file: Annotated[Path, typer.Argument(help="any Markdown file; - for standard input")],
+    participants: Annotated[
+        Path | None, typer.Option(help="a file with the names of the people in it, one on each line")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="text, json or sarif")] = "text",
+    language: Annotated[str, typer.Option(help="the rules of which language")] = "en",
+) -> None:
+    """Look for language that blames people, and for what a post-mortem lacks; exit code 1 if anything is an error."""
+    if format_ not in ("text", "json", "sarif"):
+        raise UserError(f"There is no format {format_!r}; there is: text, json, sarif")
+    known = rules.rules(language)
+    people = _text(participants).splitlines() if participants else []
+    findings = linter.lint(_text(file), people, known)
+    if format_ == "json":
+        out(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    elif format_ == "sarif":
+        out(
+            json.dumps(
+                sarif.sarif(findings, "stdin.md" if str(file) == "-" else str(file)), indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        for one in findings:
+            out(f"{file}:{one.line}:{one.column}: {one.level} {one.rule}: “{one.text}” {one.why} {one.hint}")
+        counts = [f"{sum(one.level == level for one in findings)} {level}" for level in ("error", "warn", "info")]
+        say(", ".join(counts) if findings else "nothing to look at")
+    if any(one.level == "error" for one in findings):
+        raise SystemExit(1)
+
+
+def _text(file: Path) -> str:
+    try:
+        text = _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}).") from None
+    if len(text) > linter.LIMIT:
+        raise UserError(f"{file} is longer than {linter.LIMIT // 1_000_000} million characters.")
+    return text
 
 
 @timelines.command("export")
