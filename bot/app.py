@@ -37,7 +37,7 @@ from bot.incidents.oncall import Board, Duties
 from bot.incidents.opening import Opening
 from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.overdue import Overdue, trouble
-from bot.incidents.pager import Acts, Hears, Looks, Pager
+from bot.incidents.pager import Acts, Follows, Hears, Looks, Pager
 from bot.incidents.paging import Paging, Rules
 from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
@@ -53,6 +53,7 @@ from bot.kit.errors import BotError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
+from bot.postmortems import press
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
@@ -132,7 +133,7 @@ def shelves() -> Shelves:
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
-        exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        exporters=Shelf(press.SHELF, must_have=press.NEEDS).find(),  # they write in a process of their own
         sinks=Shelf("bot.sinks", must_have=("Settings", "make")).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
@@ -319,6 +320,24 @@ class Bot:
                 for book in self.books.runbooks.values()
                 if book.schedule is not None
             ]
+        return found + self._unheard()
+
+    def _unheard(self) -> list[str]:
+        """What is asked of paging that it cannot do."""
+        general, pager, name = self.config.general, self.pager, self.config.general.pager
+        found = []
+        if general.page_ack_minutes and not (isinstance(pager, Looks) and pager.sees):
+            hint = "set pagerduty.webhook_secrets or api_token" if name == "pagerduty" else "people say /inc ack"
+            found.append(
+                f"tocsin.yaml: page_ack_minutes: nothing is seen of what people do in {name}, so only what they say in "
+                f"Slack counts; {hint}"
+            )
+        if general.fallback_pagers and name == "log":
+            found.append("tocsin.yaml: fallback_pagers does nothing: the pager is 'log', which never fails")
+        if general.page_updates and not (isinstance(pager, Follows) and "status_update" in pager.follows):
+            found.append(f"tocsin.yaml: page_updates does nothing: {name} takes no status updates")
+        if self.config.pagerduty is not None and self.config.pagerduty.alerts and name != "pagerduty":
+            found.append("tocsin.yaml: pagerduty.alerts does nothing: the pager is another one")
         return found
 
     async def reread(self) -> None:
@@ -529,7 +548,11 @@ class Bot:
             self.metrics.expect(sink=name)
         desk.status_pages = filling.status_pages = self._status_pages()
         read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
-        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, people.id_of)
+
+        def known(address: str) -> str | None:
+            return people.id_of(self.config.directory.person(address))
+
+        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, known)
         overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
@@ -711,7 +734,9 @@ class Bot:
     def _services(self) -> list[str]:
         """The services that can be paged by name: those with a key of their own."""
         access = self.config.pagerduty
-        return sorted(access.services) if access is not None else sorted(self.config.services)
+        if self.config.general.pager == "pagerduty" and access is not None:
+            return sorted(access.services)
+        return sorted(self.config.services)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 

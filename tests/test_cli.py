@@ -175,6 +175,32 @@ def test_check_says_what_a_pager_lacks(tocsin, tmp_path):
     assert "needs a section pagerduty: with routing_key" in err
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("fallback_pagers: [pigeon]\n", 2, "fallback_pagers: there is no 'pigeon'; there is:"),
+        ("fallback_pagers: [log]\n", 2, "fallback_pagers: 'log' cannot stand in"),
+        ("fallback_pagers: [email]\n", 2, "the pager 'email' needs a section email:"),
+        ("page_ack_minutes: {SEV1: 5}\n", 1, "page_ack_minutes: nothing is seen of what people do in log"),
+        ("page_updates: true\n", 1, "page_updates does nothing: log takes no status updates"),
+        (
+            "fallback_pagers: [email]\nemail: {host: localhost, tls: none, from: a@example.com, to: [b@example.com]}\n",
+            1,
+            "fallback_pagers does nothing: the pager is 'log', which never fails",
+        ),
+    ],
+    ids=["no such pager", "log", "no section", "nothing is seen", "no updates", "nothing to stand in for"],
+)
+def test_check_says_what_is_asked_of_paging_that_it_cannot_do(tocsin, tmp_path, text, code, told):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", f"version: 1\n{text}")
+    tocsin("migrate")
+    found = tocsin("check")
+
+    assert found[0] == code
+    assert told in found[2]
+
+
 def test_run_without_tokens_says_where_they_come_from(tocsin):
     tocsin("migrate")
     code, _, err = tocsin("run")
@@ -244,6 +270,56 @@ def test_the_timeline_is_a_list_of_events_with_kind_and_time(tocsin, monkeypatch
     assert all(event["at"].startswith("20") for event in events)
 
 
+def test_the_ending_of_the_file_says_the_format(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--out", str(tmp_path / "inc.html"))
+
+    assert (code, err) == (0, f"written: {tmp_path / 'inc.html'}\n")
+    assert (tmp_path / "inc.html").read_text().startswith("<!doctype html>")
+
+
+def test_without_a_name_the_file_has_that_of_incident_and_revision(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    assert tocsin("postmortem", "export", "INC-1", "--format", "json")[0] == 0
+
+    told = json.loads((tmp_path / "inc-1-postmortem-1.json").read_text())
+    assert (told["incident"], told["revision"]) == ("INC-1", 1)
+
+
+def test_a_file_is_written_over_only_by_force(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    there = tmp_path / "a.md"
+    there.write_text("mine")
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--out", str(there))
+    assert (code, there.read_text()) == (2, "mine")
+    assert f"{there} exists; --force writes over it" in err
+
+    assert tocsin("postmortem", "export", "INC-1", "--out", str(there), "--force")[0] == 0
+    assert there.read_text().startswith("---\n")
+
+
+def test_a_stored_revision_can_be_asked_for(tocsin, monkeypatch, incident):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    assert tocsin("postmortem", "export", "INC-1", "--out", "first.md")[0] == 0
+
+    assert tocsin("postmortem", "export", "INC-1", "--revision", "1", "--out", "second.md")[0] == 0
+    assert Path("first.md").read_bytes() == Path("second.md").read_bytes()
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--revision", "7")
+    assert code == 2
+    assert "INC-1 has no revision 7 of its post-mortem; the newest is 1." in err
+
+
+def test_the_schema_of_a_document_is_printed(tocsin):
+    code, out, _ = tocsin("postmortem", "schema")
+
+    assert code == 0
+    assert "facts" in json.loads(out)["properties"]
+
+
 @pytest.mark.parametrize("wrong", ["INC-99", "nonsense", "INC-"])
 def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wrong):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
@@ -256,7 +332,7 @@ def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wr
 def test_an_unknown_format_names_those_there_are(tocsin, monkeypatch, incident):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
 
-    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "docx")[2]
+    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "rtf")[2]
 
 
 NIGHTLY = """version: 1

@@ -31,9 +31,11 @@ from bot.catalog import pagers, services, sinks, targets, tracking
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
-from bot.incidents import lifecycle, roles
+from bot.incidents import hearing, lifecycle, roles
 from bot.incidents.access import Person
 from bot.incidents.model import RoleName, Sev
+from bot.incidents.pager import OWNERS
+from bot.incidents.paging import BOT, SENT
 from bot.kit import signature, yaml
 from bot.kit.clock import parse_duration
 from bot.kit.db import Database
@@ -50,6 +52,7 @@ from bot.settings import Settings
 from bot.slack import manifest
 from bot.slack.context import Context
 from tests.fakes.receiver import Receiver
+from tests.postmortems.papers import written
 from tests.sinks.conftest import said
 
 ROOT = Path(__file__).parents[1]
@@ -260,6 +263,19 @@ def test_every_plugin_is_on_its_page(shelf, page):
 
 def page_of(title: str) -> str:
     return "docs/catalog.md" if title == "catalog.yaml" else "docs/configure.md"
+
+
+def test_the_page_about_paging_says_who_owns_what_as_the_code_has_it():
+    table = rows(chapter(read("docs/paging.md"), "Who says what"))[2:]
+
+    assert {cells[0]: cells[1] for cells in table} == dict(OWNERS)
+
+
+def test_the_page_about_paging_lists_what_may_become_of_a_word():
+    text = chapter(read("docs/paging.md"), "Hearing PagerDuty")
+    made = {value for name, value in vars(hearing).items() if name.isupper() and isinstance(value, str)}
+
+    assert first_cells(text) - {"alert", "repeat", "forged"} == made - {hearing.WAITING, SENT, BOT}
 
 
 def keys(model) -> set[str]:
@@ -703,12 +719,11 @@ async def test_the_example_command_answers(plugins, sqlite_template, tmp_path):
 
 
 def test_the_example_exporter_writes_and_lets_no_markup_through(plugins):
-    exporter = plugins.exporters["html"]
+    exporter = plugins.exporters["txt"]
 
-    made = exporter.export(SimpleNamespace(text="# INC-1\n\n<script>alert(1)</script>"))
+    made = exporter.export(written("---\nid: INC-1\n---\n# INC-1: down\n\n**We** [saw](https://example.com) it.\n"))
 
-    assert b"<h1>INC-1</h1>" in made
-    assert b"<script>" not in made
+    assert made.decode() == "INC-1: down\n\nWe saw it.\n\nINC-1 · revision 1 · 2026-03-02 15:30 UTC\n"
 
 
 @pytest.fixture
@@ -769,7 +784,7 @@ def test_every_page_can_be_reached_from_the_readme(page):
 
 def test_the_files_named_in_the_text_exist():
     # What a reader would add: placeholders and the examples of adding.md.
-    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|html|ntfy)\b")
+    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|txt|ntfy)\b")
     missing = [
         f"{name}: {path}"
         for name in NAMES

@@ -65,7 +65,7 @@ def _address(context: Context, target: str) -> str:
     """What the pager knows somebody by."""
     if (found := PERSON.fullmatch(target)) is None:
         return target
-    person = context.recall(found[1])
+    person = context.site.known(found[1])
     mail = naming.address(context.site.directory, found[1], person.email if person is not None else None)
     if mail is None:
         raise UserError(

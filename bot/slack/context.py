@@ -105,7 +105,6 @@ class Context:
     tracking: Tracking = field(default_factory=Tracking)
     link: Callable[[str, str], str] = lambda channel, ts: ""
     services: Sequence[str] = ()
-    recall: Callable[[str], Person | None] = lambda user: None
     site: Site = field(default_factory=Site)
 
     @property

@@ -130,7 +130,6 @@ class Desk:
                 offers=self.offers,
                 link=self.chat.link,
                 services=inbox.services,
-                recall=self.people.recall,
                 site=self.site,
             )
             reply = await self._run(context, request)
