@@ -209,6 +209,7 @@ class Courtesy:
 
     async def wait(self) -> None:
         """Return when work may begin."""
+        await asyncio.sleep(0)  # while the loop was held up somebody may have come who is heard in this very turn
         if not self.restless():
             return
         if self._calm is None:  # one looks, however many wait

@@ -60,6 +60,7 @@ class Attempts:
     reach: Reach = field(default_factory=Reach)
     allow_private: tuple[str, ...] = ()
     folder: Path | None = None
+    grace: float = GRACE
 
     async def make(
         self,
@@ -165,7 +166,7 @@ class Attempts:
         module = self.steps[step.type]
         most = (step.timeout or LONGEST_STEP).total_seconds()
         context = replace(context, timeout=min(most, context.timeout))
-        async with asyncio.timeout(context.timeout + GRACE):
+        async with asyncio.timeout(context.timeout + self.grace):
             result = await module.run(context, self.filled(step, context))
         values = storable({"ok": result.ok, **going.redact.value(dict(result.values))})
         outputs = {key: evaluate(told, {**scope.values, **values}) for key, told in step.outputs.items()}
@@ -184,7 +185,7 @@ class Attempts:
         preview = previews(going, step, kind)
         if preview and look is None:
             return Outcome(ok=True, summary=line(going, module.preview(params)), previewed=True)
-        async with asyncio.timeout(context.timeout + GRACE):
+        async with asyncio.timeout(context.timeout + self.grace):
             result = await (look if preview and look is not None else module.run)(context, params)
         if not isinstance(result, StepResult):
             raise TypeError("a step gives a StepResult back")

@@ -255,7 +255,7 @@ class Journal:
                 raise Lost(f"step {row.step} of run {row.run_id} is not running any more")
             text = f"Run {run.number}: “{row.name}” {word}" + (f": {outcome.summary}" if outcome.summary else "")
             data = {
-                "seconds": round((now - row.started_at).total_seconds(), 3),
+                "seconds": max(0.0, round((now - row.started_at).total_seconds(), 3)),
                 "summary": outcome.summary,
                 "exit_code": outcome.values.get("exit_code"),
                 "output_sha256": hashlib.sha256(outcome.output.encode()).hexdigest() if outcome.output else None,

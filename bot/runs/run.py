@@ -289,7 +289,7 @@ async def end(
         .values(state=left, ended_at=now)
     )
     await _close_questions(tx, react, run, "the run has ended", now=now)
-    seconds = (now - (run.started_at or run.requested_at)).total_seconds()
+    seconds = max(0.0, (now - (run.started_at or run.requested_at)).total_seconds())  # clocks are put back at times
     why = f": {failure['message']} (at “{failure['step']}”)" if failure and failure.get("step") else ""
     text = f"Run {run.number} {str(state).replace('_', ' ')} after {seconds:.0f} s{why}"
     data = {"state": state, "seconds": round(seconds, 3), "failure": failure, "outputs": run.outputs}

@@ -48,6 +48,27 @@ def test_turns_are_taken_in_order_and_urgent_ones_first():
     assert order == ["u1", "u2", "a", "b"]
 
 
+async def test_the_log_is_copied_into_the_database_by_those_for_whom_nobody_waits(db):
+    size, much = 5_000_000, sa.text("insert into t (n) values (zeroblob(:size))")
+    for _ in range(2):
+        with db.write_now() as connection:
+            connection.execute(much, {"size": size})
+    left_alone = db.path.stat().st_size
+    async with db.write() as session:
+        await session.execute(sa.text("insert into t values (1)"))
+
+    assert left_alone < size
+    assert db.path.stat().st_size > 2 * size
+
+
+async def test_a_log_that_has_grown_large_is_copied_by_whoever_is_next(db):
+    size = 40_000_000
+    with db.write_now() as connection:
+        connection.execute(sa.text("insert into t (n) values (zeroblob(:size))"), {"size": size})
+
+    assert db.path.stat().st_size > size
+
+
 def test_urgent_ones_do_not_starve_the_others():
     turns, order = sqlite.Turns(), []
     turns.take()

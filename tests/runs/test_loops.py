@@ -84,13 +84,17 @@ async def test_without_stop_on_error_every_item_is_tried(bench, parts):
 
 
 async def test_so_many_run_side_by_side_as_it_says_and_no_more(bench, parts):
-    at_once, most = 0, 0
+    at_once, most, two = 0, 0, asyncio.Event()
 
     async def slow(context):
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.05)
+        if at_once == 2:
+            two.set()
+        async with asyncio.timeout(30):
+            await two.wait()
+        await asyncio.sleep(0.05)  # time for one too many to begin
         at_once -= 1
         return StepResult(ok=True, summary="")
 

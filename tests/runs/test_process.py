@@ -174,7 +174,9 @@ async def test_only_input_and_output_are_open_in_the_program(tmp_path):
 async def test_signals_act_in_the_program_as_they_should():
     outcome = await run("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
 
-    assert set(re.findall(r"[0-9a-f]{16}", outcome.stdout)) == {"0" * 16}
+    # 32 and 33 are the C library's own: it blocks them for a moment where threads are about, and nobody else can.
+    ours = ~(1 << 31 | 1 << 32)
+    assert [int(mask, 16) & ours for mask in re.findall(r"[0-9a-f]{16}", outcome.stdout)] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +252,9 @@ async def test_the_tree_ends_also_when_the_task_is_cancelled_from_outside():
 async def test_a_new_attempt_first_ends_what_an_earlier_one_left():
     mark, token = f"test-{new_id()}", f"35{time.time_ns() % 10**9}"
     left = await asyncio.create_subprocess_exec("sleep", token, env={"RUNBOOK_RUN": mark}, start_new_session=True)
+    async with asyncio.timeout(30):
+        while mark not in Path(f"/proc/{left.pid}/environ").read_text():  # it shows a little after it has begun
+            await asyncio.sleep(0.005)
 
     outcome = await run("true", mark=mark)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from bot.incidents.model import Incident
 from bot.kit.clock import duration_text
@@ -208,7 +209,7 @@ def _pending(step: Step) -> Line:
 def _line(noun: Shown, row: RunStep, depth: int) -> Line:
     small = f" · attempt {row.attempt}" if row.attempt > 1 else ""
     if row.ended_at is not None and row.state != StepState.SKIPPED:
-        small += f" · {duration_text(row.ended_at - row.started_at)}"
+        small += f" · {_lasted(row.started_at, row.ended_at)}"
     asks = row.type == "approval" and row.state == StepState.RUNNING
     return Line(
         mark=":raised_hand:" if asks else STEP[StepState(row.state)],
@@ -386,7 +387,11 @@ def _took(noun: Shown) -> str:
     row = noun.run
     if row.state not in ENDED or row.ended_at is None:
         return ""
-    return duration_text(row.ended_at - (row.started_at if row.started_at is not None else row.requested_at))
+    return _lasted(row.started_at if row.started_at is not None else row.requested_at, row.ended_at)
+
+
+def _lasted(begun: datetime, ended: datetime) -> str:
+    return duration_text(max(timedelta(), ended - begun))  # clocks are put back at times
 
 
 # -- many runs --------------------------------------------------------------------------------------------------------
