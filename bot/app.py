@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from bot import __version__, jobs, migrations
 from bot.alerts import routing
 from bot.alerts.routing import Routes
 from bot.catalog import config as catalog
-from bot.catalog import dangling, targets, tracking
+from bot.catalog import dangling, sinks, targets, tracking
 from bot.catalog.config import Config
+from bot.catalog.sinks import Configured
 from bot.catalog.targets import Reach
 from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Retry, Work
@@ -33,13 +35,15 @@ from bot.incidents.logbook import Logbook
 from bot.incidents.model import Incident
 from bot.incidents.oncall import Board, Duties
 from bot.incidents.opening import Opening
+from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.overdue import Overdue, trouble
-from bot.incidents.pager import Acts, Hears, Looks, Pager
+from bot.incidents.pager import Acts, Follows, Hears, Looks, Pager
 from bot.incidents.paging import Paging, Rules
 from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
 from bot.incidents.staleness import QUIET, Staleness
+from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
 from bot.incidents.tickets import Tickets
 from bot.incidents.tracker import Changes, Tracker
@@ -49,8 +53,9 @@ from bot.kit.errors import BotError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
+from bot.postmortems import press
 from bot.postmortems.share import Share
-from bot.reactions import leaving_out
+from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import needs, scratch
@@ -117,6 +122,7 @@ class Shelves:
     pagers: Shelf
     trackers: Shelf
     exporters: Shelf
+    sinks: Shelf
     commands: Shelf
     actions: Shelf
 
@@ -128,7 +134,8 @@ def shelves() -> Shelves:
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
-        exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        exporters=Shelf(press.SHELF, must_have=press.NEEDS).find(),  # they write in a process of their own
+        sinks=Shelf("bot.sinks", must_have=("Settings", "make")).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),
     )
@@ -149,6 +156,8 @@ class Tempo:
     stale_seconds: float = QUIET.total_seconds()
     schedule_seconds: float = 10.0
     expire_seconds: float = 10.0
+    deliver_seconds: float = 10.0
+    deliver_again_seconds: float = FIRST.total_seconds()
     watch_seconds: float = 5.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
@@ -180,7 +189,9 @@ class Bot:
         self.clock = clock
         self.tempo = tempo or Tempo()
         self.shelves = shelves()
-        self.config, self.routes, self.reach, self.tracking = _configuration(settings.config, environment, self.shelves)
+        self.config, self.routes, self.reach, self.tracking, self.sinks = _configuration(
+            settings.config, environment, self.shelves
+        )
         self.trackers: dict[str, Tracker] = {
             name: self.shelves.trackers[access.entry.kind].make(access)
             for name, access in self.tracking.accesses.items()
@@ -208,7 +219,9 @@ class Bot:
             idle += ["sync_pages", "press"]
         if not self.trackers:
             idle += ["tickets", "followups"]
-        self.react = leaving_out(*idle)
+        self.react_inside = leaving_out(*idle)
+        self.outbox = Outbox(self.sinks)
+        self.react = self.outbox.after(self.react_inside)
         self.port = 0
         self._joined: _Joined | None = None
         self._paging: Paging | None = None
@@ -242,6 +255,8 @@ class Bot:
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
+        found += self._untold()
+        found += self._unused()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         found += [
             f"{where}: there is no runbook {runbook!r}"
@@ -257,6 +272,25 @@ class Bot:
             # Of those that the bot brings, each installation uses what it has something for.
             found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
+        return found
+
+    def _untold(self) -> list[str]:
+        """Sinks that wait for what will never come."""
+        nouns = {kind.partition(".")[0] for kind in REACTIONS} | {"channel", "approval"}
+        found = []
+        for sink in self.sinks.values():
+            where = f"sinks.yaml:{sink.line}: sink {sink.name!r}"
+            parts = set(sink.settings.services) | set(getattr(sink.settings, "components", ()))
+            found += [
+                f"{where}: there is no service {service!r} in catalog.yaml"
+                for service in sorted(parts)
+                if service not in self.config.services
+            ]
+            found += [
+                f"{where}: no kind of event fits {glob!r}; docs/reference/timeline-events.md lists them"
+                for glob in sink.settings.events
+                if not any(fnmatchcase(noun, glob.partition(".")[0]) for noun in nouns)
+            ]
         return found
 
     def dangling(self) -> list[str]:
@@ -295,6 +329,15 @@ class Bot:
             for name in dict.fromkeys(without)
         ]
 
+    def _unused(self) -> list[str]:
+        """Pagers that are described and wake nobody."""
+        general = self.config.general
+        return [
+            f"tocsin.yaml: {name}: is described, but neither pager nor fallback_pagers names it, so it wakes nobody"
+            for name in self.shelves.pagers
+            if getattr(general, name, None) is not None and name not in (general.pager, *general.fallback_pagers)
+        ]
+
     def _idle(self) -> list[str]:
         """What is meant to happen by itself, and cannot."""
         general, found = self.config.general, []
@@ -307,6 +350,24 @@ class Bot:
                 for book in self.books.runbooks.values()
                 if book.schedule is not None
             ]
+        return found + self._unheard()
+
+    def _unheard(self) -> list[str]:
+        """What is asked of paging that it cannot do."""
+        general, pager, name = self.config.general, self.pager, self.config.general.pager
+        found = []
+        if general.page_ack_minutes and not (isinstance(pager, Looks) and pager.sees):
+            hint = "set pagerduty.webhook_secrets or api_token" if name == "pagerduty" else "people say /inc ack"
+            found.append(
+                f"tocsin.yaml: page_ack_minutes: nothing is seen of what people do in {name}, so only what they say in "
+                f"Slack counts; {hint}"
+            )
+        if general.fallback_pagers and name == "log":
+            found.append("tocsin.yaml: fallback_pagers does nothing: the pager is 'log', which never fails")
+        if general.page_updates and not (isinstance(pager, Follows) and "status_update" in pager.follows):
+            found.append(f"tocsin.yaml: page_updates does nothing: {name} takes no status updates")
+        if self.config.pagerduty is not None and self.config.pagerduty.alerts and name != "pagerduty":
+            found.append("tocsin.yaml: pagerduty.alerts does nothing: the pager is another one")
         return found
 
     async def reread(self) -> None:
@@ -502,14 +563,31 @@ class Bot:
         share = Share(self.engine, self.react, chat, self.clock, telling.notify)
         intake = Intake(
             self.engine,
-            self.react,
+            self.react_inside,
             lambda: self.routes,
             self.clock,
             lambda: self.config.services,
             answer_seconds=self.tempo.answer_seconds,
+            outbox=self.outbox,
         )
+        deliveries = Deliveries(
+            self.engine,
+            self.react,
+            self.sinks,
+            {name: self.shelves.sinks[sink.settings.kind].make(sink) for name, sink in self.sinks.items()},
+            general.public_url,
+            self.clock,
+            first=timedelta(seconds=self.tempo.deliver_again_seconds),
+        )
+        for name in self.sinks:
+            self.metrics.expect(sink=name)
+        desk.status_pages = filling.status_pages = self._status_pages()
         read = {general.pager: self.shelves.sources[general.pager].parse} if self._raising() else {}
-        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, people.id_of)
+
+        def known(address: str) -> str | None:
+            return people.id_of(self.config.directory.person(address))
+
+        hearing = Hearing(self.engine, self.react, self._pagers(), rules, self.clock, intake.accept, read, known)
         overdue = Overdue(self.engine, self.react, paging, self.clock)
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
@@ -572,6 +650,8 @@ class Bot:
             ("cover", shifts.cover),
             ("logbook", logbook.settle),
             ("sweep", Staleness(self.engine, self.react, timedelta(seconds=self.tempo.stale_seconds)).sweep),
+            ("dispatch", deliveries.dispatch),
+            ("deliver", deliveries.deliver),
             ("prune", Pruning(self.engine, general.retention).prune),
         ):
             self.engine.workflow(
@@ -644,6 +724,7 @@ class Bot:
                 "alerts.sweep": sweep_alerts,
                 "history.prune": prune_history,
                 "approvals.expire": expire_approvals,
+                "deliveries.tick": deliveries.tick,
                 "pages.watch": overdue.tick,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
@@ -653,6 +734,7 @@ class Bot:
             {
                 "alerts.sweep": self.tempo.sweep_seconds,
                 "approvals.expire": self.tempo.expire_seconds,
+                "deliveries.tick": self.tempo.deliver_seconds,
                 "pages.watch": self.tempo.watch_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
                 "oncall.look": self.tempo.oncall_seconds,
@@ -666,6 +748,13 @@ class Bot:
     async def _count(self, connection: str, query: str) -> float | None:
         """One number of Prometheus."""
         return await prometheus.ask(self.reach, connection, query, self.config.general.private_networks, self.clock)
+
+    def _status_pages(self) -> dict[str, Page]:
+        """The sinks that are status pages."""
+        made = {
+            name: getattr(self.shelves.sinks[sink.settings.kind], "page", None) for name, sink in self.sinks.items()
+        }
+        return {name: page(self.sinks[name]) for name, page in made.items() if page is not None}
 
     def _pagers(self) -> dict[str, Pager]:
         """Every pager by its name: the one that wakes people, and those that stand in."""
@@ -682,7 +771,9 @@ class Bot:
     def _services(self) -> list[str]:
         """The services that can be paged by name: those with a key of their own."""
         access = self.config.pagerduty
-        return sorted(access.services) if access is not None else sorted(self.config.services)
+        if self.config.general.pager == "pagerduty" and access is not None:
+            return sorted(access.services)
+        return sorted(self.config.services)
 
     # -- how it is --------------------------------------------------------------------------------------------------
 
@@ -783,10 +874,11 @@ def runbook_folder(folder: Path, config: Config) -> Path:
 
 def _configuration(
     folder: Path, environment: Mapping[str, str], found: Shelves
-) -> tuple[Config, Routes, Reach, Tracking]:
+) -> tuple[Config, Routes, Reach, Tracking, Mapping[str, Configured]]:
     """Everything in the folder; UserError with all that is wrong in it, a line each."""
     problems: list[str] = []
     config, routes, reach, tracked = Config(), Routes(), Reach(), Tracking()
+    told: Mapping[str, Configured] = {}
     try:
         config = catalog.load(folder, environment)
     except UserError as error:
@@ -803,10 +895,14 @@ def _configuration(
         tracked = tracking.load(folder, environment, {name: found.trackers[name].Options for name in found.trackers})
     except UserError as error:
         problems.append(str(error))
+    try:
+        told = sinks.load(folder, environment, {name: found.sinks[name].Settings for name in found.sinks})
+    except UserError as error:
+        problems.append(str(error))
     problems += _unknown(config, found)
     if problems:
         raise UserError("\n".join(problems))
-    return config, routes, reach, tracked
+    return config, routes, reach, tracked, told
 
 
 def _unknown(config: Config, found: Shelves) -> list[str]:

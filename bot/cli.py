@@ -1,14 +1,17 @@
 """What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
 
 import asyncio
+import contextlib
 import gc
 import getpass
+import importlib
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -19,10 +22,10 @@ from pydantic import ValidationError
 
 from bot import __version__, app, migrations
 from bot.alerts import source as alert_source
+from bot.catalog import backstage, targets
 from bot.catalog import config as catalog
-from bot.catalog import targets
 from bot.engine import Engine
-from bot.incidents import lifecycle, logbook, timeline
+from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
 from bot.kit import log, yaml
 from bot.kit.clock import duration_text, utc_now
@@ -31,6 +34,9 @@ from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
+from bot.postmortems import lint as linter
+from bot.postmortems import press, rules, sarif
+from bot.postmortems.exporter import file_name
 from bot.reactions import react
 from bot.runs import approval as approvals
 from bot.runs import audit, cron, params, process, recorded
@@ -65,10 +71,12 @@ runbook = typer.Typer(help="Check runbooks, try them, run them.", no_args_is_hel
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
 catalogs = typer.Typer(help="What you run and who owns it: catalog.yaml.", no_args_is_help=True)
+imports = typer.Typer(help="Make catalog.yaml of what another system knows.", no_args_is_help=True)
 audits = typer.Typer(help="The audit of runs: a chain of lines that cannot be changed unseen.", no_args_is_help=True)
 cli.add_typer(audits, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(catalogs, name="catalog")
+catalogs.add_typer(imports, name="import")
 cli.add_typer(runbook, name="runbooks")
 cli.add_typer(postmortem, name="postmortem")
 cli.add_typer(timelines, name="timeline")
@@ -156,6 +164,47 @@ def check() -> None:
         f"Fine: database at version {version}, {len(bot.config.connections)} connections, "
         f"{len(bot.books.runbooks)} runbooks, pager {bot.config.general.pager!r}."
     )
+
+
+@cli.command()
+def deliveries(
+    failed: Annotated[
+        bool, typer.Option("--failed", help="only those that were given up or fail at the moment")
+    ] = False,
+    again: Annotated[
+        str | None,
+        typer.Option("--again", help="id of a delivery to try anew, or how it begins; all: what was given up"),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, newest first")] = 50,
+) -> None:
+    """Show what sinks were told of incidents, and what not. Works beside a running bot."""
+    if again is not None:
+
+        async def retry(engine: Engine) -> list[outgoing.Outgoing]:
+            async with engine.transaction() as tx:
+                if again == "all":
+                    return await outgoing.all_again(tx, now=utc_now())
+                return [await outgoing.again(tx, again, now=utc_now())]
+
+        for row in (tried := _beside(retry)):
+            out(f"{row.id[:12]} for {row.sink}")
+        say(f"{len(tried)} tried anew, by the bot that runs")
+        return
+
+    async def work(engine: Engine) -> list[tuple[outgoing.Outgoing, int]]:
+        async with engine.db.read() as session:
+            return await outgoing.listed(session, failed=failed, limit=limit)
+
+    found = _beside(work)
+    for row, number in found:
+        when = row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at
+        what = "next try" if row.state == outgoing.WAITING else "since"
+        about = f"INC-{number}" if number else "OPS-0"
+        state = row.state.replace("_", " ")
+        out(f"{row.id[:12]}  {row.sink}  {about}  {row.kind}  {state}  {what} {when:%Y-%m-%d %H:%M:%S} UTC")
+        if row.detail:
+            out(f"  {row.detail} ({row.attempts} {'try' if row.attempts == 1 else 'tries'})")
+    say(f"{len(found)} deliveries" if found else "no deliveries")
 
 
 @cli.command()
@@ -257,6 +306,25 @@ def _bytes(file: Path) -> bytes:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
+
+
+@imports.command("backstage")
+def import_backstage(
+    paths: Annotated[list[Path], typer.Argument(help="catalog-info.yaml files, or folders that are looked through")],
+    into: Annotated[Path | None, typer.Option(help="a catalog.yaml to add to; what it says stays as it is")] = None,
+    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+) -> None:
+    """Make catalog.yaml of Backstage's files. What has no place in it is named on stderr."""
+    before = None if into is None else catalog.document(into)
+    if into is not None and before is None:
+        raise UserError(f"{into} does not exist")
+    made = backstage.read(paths, before.data if before is not None else None)
+    found = backstage.checked(made)
+    _put(target, made.text.encode())
+    for note in made.notes:
+        say(note)
+    many = f"{len(found.services)} services, {len(found.teams)} teams, {len(found.assets)} assets"
+    say(f"{many}; {len(made.notes)} notes on what was left out")
 
 
 @catalogs.command("check")
@@ -585,33 +653,132 @@ def from_incident(
 @postmortem.command("export")
 def export(
     reference: Annotated[str, typer.Argument(help="INC-1")],
-    format_: Annotated[str, typer.Option("--format", help="md")] = "md",
-    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+    format_: Annotated[
+        str | None, typer.Option("--format", help="how it is written; by the ending of --out if not said, else md")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--out", help="a file or a folder; - for standard output; inc-1-postmortem-1.md here")
+    ] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="a revision as it was stored, and no new one is written")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that exists")] = False,
 ) -> None:
     """Write the post-mortem of an incident as a file. Works beside a running bot."""
-    exporters = app.shelves().exporters
-    if format_ not in exporters:
-        raise UserError(f"There is no format {format_!r}; there is: {', '.join(exporters)}")
+    bot = app.build(Settings(), environment())
+    exporters, follows = bot.shelves.exporters, bot.react
+    name = format_ or _by_ending(exporters, target) or "md"
+    if name not in exporters:
+        raise UserError(f"There is no format {name!r}; there is: {', '.join(exporters)}")
 
-    async def work(engine: Engine) -> bytes:
+    async def work(engine: Engine) -> None:
         async with engine.db.read() as session:
             incident = await _incident(session, reference)
-        document = await drafts.draft(engine, react, incident.id, now=utc_now())
+            stored = await drafts.stored(session, incident.id, revision) if revision else None
+            newest = await drafts.newest(session, incident.id) if revision and not stored else None
+        if revision and not stored:
+            told = f"the newest is {newest.revision}" if newest else "it has none yet"
+            raise UserError(f"{incident.reference} has no revision {revision} of its post-mortem; {told}.")
+        document = stored or await drafts.draft(engine, follows, incident.id, now=utc_now())
+        place = _place(target, file_name(incident.reference, document.revision, exporters[name]), force=force)
+        content = await press.write(exporters, name, document)
+        _put(place, content)
         async with engine.transaction() as tx:
             await timeline.record(
                 tx,
-                react,
+                follows,
                 incident.id,
                 "postmortem.exported",
-                f"Post-mortem draft, revision {document.revision}, exported as {format_}",
+                f"Post-mortem draft, revision {document.revision}, exported as {name}",
                 now=utc_now(),
                 actor="bot",
-                data={"revision": document.revision, "exporter": format_, "place": "file"},
+                data={"revision": document.revision, "exporter": name, "place": "file"},
             )
-        content: bytes = exporters[format_].export(document)
-        return content
 
-    _put(target, _beside(work))
+    with _busy(f"Writing the post-mortem of {reference} as {name}"):
+        _beside(work)
+
+
+@postmortem.command("schema")
+def document_schema() -> None:
+    """Print the JSON Schema of what --format json writes."""
+    out(json.dumps(app.shelves().exporters["json"].schema(), indent=2, ensure_ascii=False))
+
+
+def _by_ending(exporters: Shelf, target: str | None) -> str | None:
+    """The format whose files end like *target*: the longest ending counts."""
+    fitting = [
+        (len(exporters[name].SUFFIX), name) for name in exporters if (target or "").endswith(exporters[name].SUFFIX)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _place(target: str | None, name: str, *, force: bool) -> str:
+    """Where a file goes; UserError if one is there that nobody said to write over."""
+    if target == "-":
+        return target
+    place = Path(target or name)
+    if place.is_dir():
+        place /= name
+    if place.exists() and not force:
+        raise UserError(f"{place} exists; --force writes over it, --out FILE writes elsewhere.")
+    return str(place)
+
+
+@contextlib.contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Show a person at a terminal that it goes on, and for how long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    # Loaded here: the bot that runs for months shows no progress to anybody.
+    rich, terminal = importlib.import_module("rich.progress"), importlib.import_module("rich.console")
+    shown = (rich.SpinnerColumn(), rich.TextColumn("{task.description}"), rich.TimeElapsedColumn())
+    with rich.Progress(*shown, console=terminal.Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+@postmortem.command("lint")
+def lint_postmortem(
+    file: Annotated[Path, typer.Argument(help="any Markdown file; - for standard input")],
+    participants: Annotated[
+        Path | None, typer.Option(help="a file with the names of the people in it, one on each line")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="text, json or sarif")] = "text",
+    language: Annotated[str, typer.Option(help="the rules of which language")] = "en",
+) -> None:
+    """Look for language that blames people, and for what a post-mortem lacks; exit code 1 if anything is an error."""
+    if format_ not in ("text", "json", "sarif"):
+        raise UserError(f"There is no format {format_!r}; there is: text, json, sarif")
+    known = rules.rules(language)
+    people = _text(participants).splitlines() if participants else []
+    findings = linter.lint(_text(file), people, known)
+    if format_ == "json":
+        out(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    elif format_ == "sarif":
+        out(
+            json.dumps(
+                sarif.sarif(findings, "stdin.md" if str(file) == "-" else str(file)), indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        for one in findings:
+            out(f"{file}:{one.line}:{one.column}: {one.level} {one.rule}: “{one.text}” {one.why} {one.hint}")
+        counts = [f"{sum(one.level == level for one in findings)} {level}" for level in ("error", "warn", "info")]
+        say(", ".join(counts) if findings else "nothing to look at")
+    if any(one.level == "error" for one in findings):
+        raise SystemExit(1)
+
+
+def _text(file: Path) -> str:
+    try:
+        text = _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}).") from None
+    if len(text) > linter.LIMIT:
+        raise UserError(f"{file} is longer than {linter.LIMIT // 1_000_000} million characters.")
+    return text
 
 
 @timelines.command("export")

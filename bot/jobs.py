@@ -26,6 +26,7 @@ JOBS = (
     Job("alerts.sweep", 600, jitter=60),
     Job("history.prune", 1800, jitter=300),
     Job("approvals.expire", 10),
+    Job("deliveries.tick", 10),
     Job("pages.watch", 5),
     Job("runbooks.rank", 300, jitter=30),
     Job("oncall.look", 60),

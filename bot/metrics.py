@@ -118,6 +118,15 @@ class Metrics:
         )
         for outcome in ("started", "missed", "off", "refused", "gone"):
             self._times[(outcome,)]
+        # We tell other systems.
+        self._sunk = _Children(
+            Counter(
+                "tocsin_sink_deliveries_total",
+                "Attempts to tell a sink of an event: delivered, skipped, again (failed for now), or given_up",
+                ["sink", "outcome"],
+                registry=registry,
+            )
+        )
         # Pagers.
         self._page_tries = _Children(
             Counter(
@@ -221,7 +230,7 @@ class Metrics:
         """Say what runs: our version, and sqlite or postgres."""
         self._build.labels(version, database).set(1)
 
-    def expect(self, *, workflow: str | None = None, connection: str | None = None) -> None:
+    def expect(self, *, workflow: str | None = None, connection: str | None = None, sink: str | None = None) -> None:
         """Show zeros for what may be counted, so that its first time is seen as a change."""
         if workflow is not None:
             for outcome in ("done", "again", "parked"):
@@ -229,6 +238,9 @@ class Metrics:
         if connection is not None:
             for outcome in ("stored", "401", "503"):
                 self._deliveries[connection, outcome]
+        if sink is not None:
+            for outcome in ("delivered", "again", "given_up"):
+                self._sunk[sink, outcome]
 
     def watch(self, name: str, ask: Ask) -> None:
         """Ask for the value of *name*, one of `WATCHED`, whenever the page is written; None means there is none."""
@@ -258,6 +270,10 @@ class Metrics:
     def decided(self, decision: str) -> None:
         """It was decided whether a runbook starts by itself: started, or the word for why not."""
         self._decisions[(decision,)].inc()
+
+    def sunk(self, sink: str, outcome: str) -> None:
+        """A sink was told of an event, or not: delivered, skipped, again or given_up."""
+        self._sunk[sink, outcome].inc()
 
     def scheduled(self, outcome: str, times: int = 1) -> None:
         """Times of a schedule came: started, missed, off, refused or gone."""

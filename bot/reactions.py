@@ -217,6 +217,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "approval.given": (show_approval,),
     "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
+    "statuspage.published": (notify,),
+    "delivery.given_up": (notify,),
     "postmortem.drafted": (export_followups,),
     "oncall.changed": (notify,),
     "oncall.covered": (notify,),

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlmodel
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook
-from bot.incidents.model import Sev
+from bot.incidents.model import Incident, Sev
+from bot.incidents.outgoing import Outgoing
 from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.reactions import react
@@ -175,6 +177,32 @@ def test_check_says_what_a_pager_lacks(tocsin, tmp_path):
     assert "needs a section pagerduty: with routing_key" in err
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("fallback_pagers: [pigeon]\n", 2, "fallback_pagers: there is no 'pigeon'; there is:"),
+        ("fallback_pagers: [log]\n", 2, "fallback_pagers: 'log' cannot stand in"),
+        ("fallback_pagers: [email]\n", 2, "the pager 'email' needs a section email:"),
+        ("page_ack_minutes: {SEV1: 5}\n", 1, "page_ack_minutes: nothing is seen of what people do in log"),
+        ("page_updates: true\n", 1, "page_updates does nothing: log takes no status updates"),
+        (
+            "fallback_pagers: [email]\nemail: {host: localhost, tls: none, from: a@example.com, to: [b@example.com]}\n",
+            1,
+            "fallback_pagers does nothing: the pager is 'log', which never fails",
+        ),
+    ],
+    ids=["no such pager", "log", "no section", "nothing is seen", "no updates", "nothing to stand in for"],
+)
+def test_check_says_what_is_asked_of_paging_that_it_cannot_do(tocsin, tmp_path, text, code, told):
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "tocsin.yaml", f"version: 1\n{text}")
+    tocsin("migrate")
+    found = tocsin("check")
+
+    assert found[0] == code
+    assert told in found[2]
+
+
 def test_run_without_tokens_says_where_they_come_from(tocsin):
     tocsin("migrate")
     code, _, err = tocsin("run")
@@ -244,6 +272,56 @@ def test_the_timeline_is_a_list_of_events_with_kind_and_time(tocsin, monkeypatch
     assert all(event["at"].startswith("20") for event in events)
 
 
+def test_the_ending_of_the_file_says_the_format(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--out", str(tmp_path / "inc.html"))
+
+    assert (code, err) == (0, f"written: {tmp_path / 'inc.html'}\n")
+    assert (tmp_path / "inc.html").read_text().startswith("<!doctype html>")
+
+
+def test_without_a_name_the_file_has_that_of_incident_and_revision(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    assert tocsin("postmortem", "export", "INC-1", "--format", "json")[0] == 0
+
+    told = json.loads((tmp_path / "inc-1-postmortem-1.json").read_text())
+    assert (told["incident"], told["revision"]) == ("INC-1", 1)
+
+
+def test_a_file_is_written_over_only_by_force(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    there = tmp_path / "a.md"
+    there.write_text("mine")
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--out", str(there))
+    assert (code, there.read_text()) == (2, "mine")
+    assert f"{there} exists; --force writes over it" in err
+
+    assert tocsin("postmortem", "export", "INC-1", "--out", str(there), "--force")[0] == 0
+    assert there.read_text().startswith("---\n")
+
+
+def test_a_stored_revision_can_be_asked_for(tocsin, monkeypatch, incident):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    assert tocsin("postmortem", "export", "INC-1", "--out", "first.md")[0] == 0
+
+    assert tocsin("postmortem", "export", "INC-1", "--revision", "1", "--out", "second.md")[0] == 0
+    assert Path("first.md").read_bytes() == Path("second.md").read_bytes()
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--revision", "7")
+    assert code == 2
+    assert "INC-1 has no revision 7 of its post-mortem; the newest is 1." in err
+
+
+def test_the_schema_of_a_document_is_printed(tocsin):
+    code, out, _ = tocsin("postmortem", "schema")
+
+    assert code == 0
+    assert "facts" in json.loads(out)["properties"]
+
+
 @pytest.mark.parametrize("wrong", ["INC-99", "nonsense", "INC-"])
 def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wrong):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
@@ -256,7 +334,7 @@ def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wr
 def test_an_unknown_format_names_those_there_are(tocsin, monkeypatch, incident):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
 
-    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "docx")[2]
+    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "rtf")[2]
 
 
 NIGHTLY = """version: 1
@@ -361,3 +439,83 @@ def test_a_route_to_a_service_that_the_catalog_does_not_have_is_told(tocsin, tmp
     code, out, _ = tocsin("catalog", "check")
 
     assert (code, out) == (1, "routes.yaml: route 'pay': catalog.yaml has no service 'chekout'\n")
+
+
+def test_deliveries_are_listed_and_tried_anew(tocsin, tmp_path):
+    assert tocsin("migrate")[0] == 0
+    empty = tocsin("deliveries")
+    engine, now = Database(f"sqlite:///{tmp_path}/tocsin.db").sync_engine(), utc_now()
+    values = {"severity": "SEV1", "status": "closed", "detected_at": now, "opened_at": now, "is_open": False}
+    rows = [
+        Outgoing(
+            id=letter * 32,
+            sink="archive",
+            incident_id="i1",
+            event_id=letter,
+            kind="note.added",
+            state=state,
+            detail=detail,
+            attempts=1,
+            recorded_at=now,
+            created_at=now,
+            next_at=now,
+        )
+        for letter, state, detail in (("a", "delivered", "HTTP 200"), ("b", "given_up", "refused it (HTTP 401)"))
+    ]
+    with sqlmodel.Session(engine) as session:
+        session.add(Incident(id="i1", number=7, title="x", **values))
+        session.commit()
+        session.add_all(rows)
+        session.commit()
+    engine.dispose()
+
+    listed, failed = tocsin("deliveries"), tocsin("deliveries", "--failed")
+    missing, short = tocsin("deliveries", "--again", "cccccc"), tocsin("deliveries", "--again", "b")
+    again, rest = tocsin("deliveries", "--again", "all"), tocsin("deliveries", "--failed")
+
+    assert "no deliveries" in empty[2]
+    assert ["HTTP 200" in listed[1], "INC-7" in listed[1], "given up" in listed[1]] == [True] * 3
+    assert ("HTTP 200" in failed[1], "refused it (HTTP 401)" in failed[1]) == (False, True)
+    assert (missing[0], short[0]) == (2, 2)
+    assert "six characters" in short[2]
+    assert (again[0], again[1].split()[0]) == (0, "b" * 12)
+    assert "no deliveries" in rest[2]
+
+
+def test_check_names_pagers_and_sinks_that_lead_nowhere(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    tocsin("migrate")
+    put(
+        tmp_path / "config" / "tocsin.yaml",
+        "version: 1\nemail: {host: localhost, tls: none, from: a@example.com, to: [b@example.com]}\n",
+    )
+    put(
+        tmp_path / "config" / "sinks.yaml",
+        "version: 1\nsinks:\n  shop:\n    kind: webhook\n    url: https://hooks.example.com\n"
+        "    secret: {file: secret}\n    services: [nonsuch]\n    events: [incidnt.opened]\n",
+    )
+    put(tmp_path / "config" / "secret", "s" * 40)
+    code, _, err = tocsin("check")
+
+    assert code == 1
+    assert "tocsin.yaml: email: is described, but neither pager nor fallback_pagers names it" in err
+    assert "sinks.yaml:3: sink 'shop': there is no service 'nonsuch' in catalog.yaml" in err
+    assert "sinks.yaml:3: sink 'shop': no kind of event fits 'incidnt.opened'" in err
+
+
+def test_a_catalog_is_made_of_backstages_files_and_passes_the_check(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    catalog = tmp_path / "config/catalog.yaml"
+    file = str(Path(__file__).parent / "payloads/backstage/catalog-info.yaml")
+
+    code, out, err = tocsin("catalog", "import", "backstage", file, "--out", str(catalog))
+    assert (code, out) == (0, "")
+    assert "Location more: is not followed" in err
+    assert "4 services, 2 teams, 1 assets; " in err
+    assert tocsin("catalog", "check")[0] == 0
+
+    code, out, err = tocsin("catalog", "import", "backstage", file, "--into", str(catalog))
+    assert (code, out) == (0, catalog.read_text())
+    code, out, err = tocsin("catalog", "import", "backstage", file, "--into", str(tmp_path / "none.yaml"))
+    assert (code, out) == (2, "")
+    assert "none.yaml does not exist" in err

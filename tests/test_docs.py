@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 import structlog
 import typer
+from aiohttp import web
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
@@ -25,14 +27,16 @@ from bot.alerts import routing
 from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
-from bot.catalog import pagers, services, targets, tracking
+from bot.catalog import pagers, services, sinks, targets, tracking
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
-from bot.incidents import lifecycle, roles
+from bot.incidents import hearing, lifecycle, roles
 from bot.incidents.access import Person
 from bot.incidents.model import RoleName, Sev
-from bot.kit import yaml
+from bot.incidents.pager import OWNERS
+from bot.incidents.paging import BOT, SENT
+from bot.kit import signature, yaml
 from bot.kit.clock import parse_duration
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
@@ -47,6 +51,9 @@ from bot.runs.step import StepContext, prepare
 from bot.settings import Settings
 from bot.slack import manifest
 from bot.slack.context import Context
+from tests.fakes.receiver import Receiver
+from tests.postmortems.papers import written
+from tests.sinks.conftest import said
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -246,6 +253,7 @@ def test_every_work_that_follows_is_explained():
         ("sources", "docs/reference/alerts-api.md"),
         ("exporters", "docs/reference/postmortem.md"),
         ("pagers", "docs/configure.md"),
+        ("sinks", "docs/outgoing.md"),
     ],
 )
 def test_every_plugin_is_on_its_page(shelf, page):
@@ -255,6 +263,19 @@ def test_every_plugin_is_on_its_page(shelf, page):
 
 def page_of(title: str) -> str:
     return "docs/catalog.md" if title == "catalog.yaml" else "docs/configure.md"
+
+
+def test_the_page_about_paging_says_who_owns_what_as_the_code_has_it():
+    table = rows(chapter(read("docs/paging.md"), "Who says what"))[2:]
+
+    assert {cells[0]: cells[1] for cells in table} == dict(OWNERS)
+
+
+def test_the_page_about_paging_lists_what_may_become_of_a_word():
+    text = chapter(read("docs/paging.md"), "Hearing PagerDuty")
+    made = {value for name, value in vars(hearing).items() if name.isupper() and isinstance(value, str)}
+
+    assert first_cells(text) - {"alert", "repeat", "forged"} == made - {hearing.WAITING, SENT, BOT}
 
 
 def keys(model) -> set[str]:
@@ -294,6 +315,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
             [services.Service, services.Team, services.AtPager, services.Slo, services.OnCall, services.Asset],
         ),
         ("targets.yaml", [targets.Host, targets.Connection, targets.Secret]),
+        ("sinks.yaml", [SHELVES.sinks[kind].Settings for kind in SHELVES.sinks]),
     ],
 )
 def test_every_key_of_the_configuration_is_listed(title, models):
@@ -309,6 +331,7 @@ def test_every_key_of_the_configuration_is_listed(title, models):
         ("connections.yaml", catalog._Connections),
         ("catalog.yaml", services.Catalog),
         ("targets.yaml", targets.Targets),
+        ("sinks.yaml", sinks._File),
     ],
 )
 def test_every_key_of_a_whole_file_is_named(title, model):
@@ -495,8 +518,10 @@ def test_the_make_targets_that_are_named_exist():
 def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
     token = {"ALERTMANAGER_TOKEN": "x" * 32, "SCRIPTS_TOKEN": "y" * 32, "ALERTMANAGER_TOKEN_NEW": "z" * 32}
     token |= dict.fromkeys(("PAGERDUTY_ROUTING_KEY", "PAGERDUTY_SEARCH_KEY", "PAGERDUTY_TOKEN"), "p" * 32)
+    token |= dict.fromkeys(
+        ("SMTP_PASSWORD", "PAGE_WEBHOOK_SECRET", "ARCHIVE_SECRET", "GRAFANA_TOKEN", "STATUSPAGE_KEY"), "q" * 32
+    )
     token["PAGERDUTY_WEBHOOK_SECRET"] = "p" * 32
-    token |= dict.fromkeys(("SMTP_PASSWORD", "PAGE_WEBHOOK_SECRET"), "q" * 32)
     seen = set()
     for number, (page, name, text) in enumerate(titled("yaml", "#")):
         folder = tmp_path / str(number)
@@ -509,6 +534,9 @@ def test_every_yaml_block_is_read_by_the_real_loaders(tmp_path):
                 assert {c.source for c in config.connections.values()} <= set(SHELVES.sources)
             elif name == catalog.ROUTES:
                 assert routing.load(folder / name).routes
+            elif name == catalog.SINKS:
+                kinds = {kind: SHELVES.sinks[kind].Settings for kind in SHELVES.sinks}
+                assert sinks.load(folder, token, kinds)
             elif name == catalog.TARGETS:
                 assert targets.load(folder, token).targets.connections
             elif name == catalog.TRACKERS:
@@ -563,7 +591,7 @@ def test_every_json_block_is_json(name):
 def plugins(tmp_path_factory):
     """The examples of docs/adding.md, each on a shelf of its own, loaded as the bot loads its own."""
     home = tmp_path_factory.mktemp("shelves")
-    examples = titled("python", "#")
+    examples = [example for example in titled("python", "#") if example[1].startswith("bot/")]
     for _, name, text in examples:
         folder = home / ("docs_" + Path(name).parent.name)
         folder.mkdir(exist_ok=True)
@@ -576,6 +604,7 @@ def plugins(tmp_path_factory):
         "steps": ("Params", "run", "EFFECT", "RESULT", "preview"),
         "commands": ("USAGE", "run"),
         "exporters": ("export", "SUFFIX", "MEDIA_TYPE"),
+        "sinks": ("Settings", "make"),
     }
     yield SimpleNamespace(
         files=[name for _, name, _ in examples],
@@ -585,7 +614,7 @@ def plugins(tmp_path_factory):
 
 
 def test_the_examples_name_files_that_would_be_new(plugins):
-    assert len(plugins.files) == 4
+    assert len(plugins.files) == 5
     for name in plugins.files:
         assert not (ROOT / name).exists()
         assert (ROOT / name).parent.is_dir()
@@ -604,6 +633,40 @@ def test_the_example_source_reads_and_refuses(plugins):
         with pytest.raises((PermanentError, TypeError)) as refused:
             parse(wrong, received_at=NOW)
         assert refused.type is PermanentError
+
+
+async def test_the_example_sink_tells_and_fails_for_now(plugins, tmp_path):
+    kind = plugins.sinks["ntfy"]
+    async with Receiver(answers=[web.json_response({"id": "n1"}), 503]) as server:
+        (tmp_path / "sinks.yaml").write_text(
+            f"version: 1\nsinks:\n  push:\n    kind: ntfy\n    url: {server.url}\n    topic: incidents\n"
+            "    token: {env: NTFY_TOKEN}\n"
+        )
+        (made,) = sinks.load(tmp_path, {"NTFY_TOKEN": "n" * 32}, {"ntfy": kind.Settings}).values()
+        told = kind.make(made)
+        receipt = await told.send(said())
+        with pytest.raises(TemporaryError):
+            await told.send(said())
+
+    assert (receipt.outcome, receipt.reference) == ("delivered", "n1")
+    assert server.got[0].json["title"] == "INC-42 Payments are down"
+    assert server.got[0].headers["authorization"] == f"Bearer {'n' * 32}"
+
+
+def test_the_receiver_of_the_page_knows_what_is_genuine():
+    (text,) = (text for _, name, text in titled("python", "#") if name == "receiver/verify.py")
+    receiver: dict = {}
+    exec(compile(text, "verify.py", "exec"), receiver)  # noqa: S102 - it is the page's own example
+
+    for secret in ("a plain secret of thirty-two letters", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"):
+        body, now = b'{"specversion":"1.0"}', int(time.time())
+        headers = signature.headers([secret, "the other one"], "msg_1", now, body)
+        assert receiver["genuine"](secret, headers, body)
+        assert receiver["genuine"]("the other one", headers, body)
+        assert not receiver["genuine"](secret, headers, body + b" ")
+        assert not receiver["genuine"]("another", headers, body)
+        assert not receiver["genuine"](secret, signature.headers([secret], "msg_1", now - 400, body), body)
+        assert not receiver["genuine"](secret, {}, body)
 
 
 async def test_the_example_step_runs_and_fails_for_now(plugins, unused_port):
@@ -657,12 +720,11 @@ async def test_the_example_command_answers(plugins, sqlite_template, tmp_path):
 
 
 def test_the_example_exporter_writes_and_lets_no_markup_through(plugins):
-    exporter = plugins.exporters["html"]
+    exporter = plugins.exporters["txt"]
 
-    made = exporter.export(SimpleNamespace(text="# INC-1\n\n<script>alert(1)</script>"))
+    made = exporter.export(written("---\nid: INC-1\n---\n# INC-1: down\n\n**We** [saw](https://example.com) it.\n"))
 
-    assert b"<h1>INC-1</h1>" in made
-    assert b"<script>" not in made
+    assert made.decode() == "INC-1: down\n\nWe saw it.\n\nINC-1 · revision 1 · 2026-03-02 15:30 UTC\n"
 
 
 @pytest.fixture
@@ -723,7 +785,7 @@ def test_every_page_can_be_reached_from_the_readme(page):
 
 def test_the_files_named_in_the_text_exist():
     # What a reader would add: placeholders and the examples of adding.md.
-    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|html)\b")
+    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|txt|ntfy)\b")
     missing = [
         f"{name}: {path}"
         for name in NAMES

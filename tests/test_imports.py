@@ -47,6 +47,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bot/runs/run.py", "import aiohttp", "What decides talks to nobody"),
         ("bot/kit/clock.py", "import aiohttp", "What decides talks to nobody"),
         ("bot/runs/params.py", "import bot.kit.fetch", "Only plugins fetch"),
+        ("bot/sinks/grafana.py", "import bot.sinks.datadog", "Plugins on one shelf"),
+        ("bot/incidents/sink.py", "import bot.kit.api", "Only plugins fetch"),
         ("bot/incidents/parts.py", "import dbos", "Only the engine's face knows the engine"),
         ("bot/web/health.py", "import bot.settings", "Settings stop at the door"),
         ("bot/sandbox/state.py", "import bot.incidents.model", "The sandbox knows only the kit"),

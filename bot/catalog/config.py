@@ -35,7 +35,7 @@ from bot.kit.yaml import Document, YamlError
 from bot.kit.yaml import load as load_yaml
 
 GENERAL, CONNECTIONS, CATALOG, ROUTES = "tocsin.yaml", "connections.yaml", "catalog.yaml", "routes.yaml"
-TARGETS, TRACKERS = "targets.yaml", "trackers.yaml"
+TARGETS, TRACKERS, SINKS = "targets.yaml", "trackers.yaml", "sinks.yaml"
 # What an alert must have come with before a runbook starts because of it, with nobody looking.
 TRUSTED_LENGTH, UNSIGNED = 32, ("generic",)
 # The connection of alerts that runbooks themselves raise; nobody can send to it.
@@ -256,7 +256,7 @@ def load(folder: Path, env: Mapping[str, str]) -> Config:
     problems += [
         f"{wrong.name}:1: this file is not read; call it {wrong.stem}.yaml"
         for wrong in sorted(folder.glob("*.yml"))
-        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS, TRACKERS)
+        if f"{wrong.stem}.yaml" in (GENERAL, CONNECTIONS, CATALOG, ROUTES, TARGETS, TRACKERS, SINKS)
     ]
     opening = _document(folder, GENERAL, problems)
     general = None if opening is None else _tried(opening, General, problems)
@@ -317,7 +317,7 @@ def checked(found: Document, shape: type[Shape]) -> Shape:
 
 
 def shaped(found: Document, shape: type[Shape]) -> Shape:
-    """The same for a part of a file."""
+    """*found*, which may be a part of a file, as a *shape*; ConfigError with a line for each problem."""
     try:
         return shape.model_validate(found.data)
     except ValidationError as error:

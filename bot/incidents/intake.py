@@ -27,7 +27,7 @@ from bot.alerts.dedupe import Outcome, Stored
 from bot.alerts.model import Alert, AlertRow, AlertState, AlertStatus, Delivery, Episode
 from bot.alerts.routing import Open, Routes
 from bot.catalog.services import Service
-from bot.engine import Batch, Engine
+from bot.engine import Batch, Engine, Work
 from bot.incidents import lifecycle, statements
 from bot.incidents.model import Counter, Incident, Kind, Status, TimelineEvent
 from bot.incidents.timeline import React
@@ -195,8 +195,10 @@ class Intake:
         clock: Clock,
         services: Callable[[], Mapping[str, Service]] = dict,
         answer_seconds: float = ANSWER_SECONDS,
+        outbox: Callable[[Sequence[TimelineEvent]], Sequence[Work]] = lambda events: (),
         gather_seconds: float = GATHER_SECONDS,
     ) -> None:
+        self._outbox = outbox
         self._answer_seconds = answer_seconds
         self._gather_seconds = gather_seconds
         self._engine = engine
@@ -335,6 +337,7 @@ class Intake:
             routes=self._routes(),
             services=self._services(),
             now=self._clock(),
+            outbox=self._outbox,
         ).run(waiting)
 
 
@@ -362,6 +365,7 @@ class _Transaction:
     routes: Routes
     services: Mapping[str, Service]
     now: datetime
+    outbox: Callable[[Sequence[TimelineEvent]], Sequence[Work]]
     known: dict[Key, _Known] = field(default_factory=dict)
     groups: dict[str, _Open] = field(default_factory=dict)
     episodes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -686,6 +690,8 @@ class _Transaction:
         last = {(event.incident_id, event.kind): event for event in self.events}
         for event in last.values():
             self.batch.enqueue(*self.react(event))
+        # Other systems are told of each of them.
+        self.batch.enqueue(*self.outbox(self.events))
 
     def _write_deliveries(self, batch: list[_Waiting], receipts: list[Receipt]) -> None:
         self.words.add(self.connection, _table(Delivery), list(map(_kept, batch, receipts)))

@@ -1,6 +1,7 @@
 """What every pager must offer: a way to wake somebody, and an honest answer whether it did.
 
-`Pager` is all that is needed. What one can do beyond that are protocols of their own: `Acts`, `Looks`, `Hears`.
+`Pager` is all that is needed. What one can do beyond that are protocols of their own: `Acts`, `Follows`, `Looks`,
+`Hears`.
 """
 
 import re
@@ -131,6 +132,16 @@ class Acts(Protocol):
 
     async def act(self, action: Action) -> ActResult:
         """Do it. TemporaryError where asking again may help, PermanentError with a word for people where not."""
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """One of those that `Acts`, which also wants to know how the incident goes on: `severity`, `status_update`."""
+
+    @property
+    def follows(self) -> frozenset[Kind]:
+        """What of that it takes."""
         ...
 
 

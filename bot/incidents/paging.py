@@ -19,7 +19,7 @@ from bot.catalog.config import General
 from bot.engine import LINES, Engine, Tx, Work
 from bot.incidents import lifecycle, timeline
 from bot.incidents.model import Incident, Page, TimelineEvent
-from bot.incidents.pager import Action, ActResult, Acts, Kind, Pager, PageRequest, Seen, dedup_key, incident_of
+from bot.incidents.pager import Action, ActResult, Acts, Follows, Kind, Pager, PageRequest, Seen, dedup_key, incident_of
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, TemporaryError, UserError
@@ -435,8 +435,10 @@ class Paging:
         self, incident: Incident, page: Page, kind: Kind, *, key: str, message: str = "", user: str | None = None
     ) -> ActResult | None:
         """Have the pager do it; None if it is of a kind that only wakes people."""
-        pager = self.of(page)
+        pager: object = self.of(page)
         if not isinstance(pager, Acts):
+            return None
+        if kind in ("severity", "status_update") and not (isinstance(pager, Follows) and kind in pager.follows):
             return None
         await self.engine.still_mine()
         said = "" if incident.private else message

@@ -16,7 +16,8 @@ from sqlmodel import col
 from bot.alerts.model import Delivery
 from bot.catalog.config import Retention
 from bot.engine import BREATH, Engine
-from bot.incidents.model import Counter, Request, TrackerWord
+from bot.incidents.model import Counter, PagerWord, Request, TrackerWord
+from bot.incidents.outgoing import WAITING, Outgoing
 from bot.kit.db import insert_for
 
 log = structlog.get_logger()
@@ -42,7 +43,11 @@ class Pruning:
             gone["workflows"] = await self.engine.prune(before, batch=BATCH, batches=BATCHES)
         if (before := _before(at, self.keep.deliveries)) is not None:
             gone["deliveries"] = await self._rounds(Delivery, col(Delivery.received_at) < before)
-            gone["deliveries"] += await self._rounds(TrackerWord, col(TrackerWord.received_at) < before)
+            old = sa.and_(col(PagerWord.received_at) < before, col(PagerWord.outcome) != "waiting")
+            gone["words"] = await self._rounds(PagerWord, old)
+            gone["words"] += await self._rounds(TrackerWord, col(TrackerWord.received_at) < before)
+            told = sa.and_(col(Outgoing.created_at) < before, col(Outgoing.state) != WAITING)
+            gone["outgoing"] = await self._rounds(Outgoing, told)
         if (before := _before(at, self.keep.requests)) is not None:
             old = sa.and_(col(Request.received_at) < before, col(Request.state) != "waiting")
             gone["requests"] = await self._rounds(Request, old)

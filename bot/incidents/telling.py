@@ -16,6 +16,7 @@ KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
     *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
+    "delivery.given_up",
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
     *("task.added", "followup.added", "ticket.failed"),
 )
@@ -135,6 +136,10 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":pager:")
         case "run.glass_broken":
             return Notice(event.text, ":rotating_light:")
+        case "statuspage.published":
+            return Notice(event.text, ":loudspeaker:")
+        case "delivery.given_up":
+            return Notice(event.text, ":warning:")
         case "work.parked" | "run.file_refused" | "run.unjudged" | "schedule.missed":
             return Notice(event.text, ":warning:")
         case "run.raised":  # that it still fires is nothing new

@@ -1,6 +1,7 @@
 """YAML without its surprises: what it would guess at is text or an error, and every error knows its line."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,17 +59,45 @@ def load(text: str, name: str) -> Document:
     Booleans are ``true`` and ``false`` alone; ``on``, ``NO``, ``0755`` and ``12:30`` stay text. A duplicate key,
     an alias, a tag, a second document or a file over 256 kB is a `YamlError`.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > LIMIT:
-        raise YamlError(name, 1, f"the file is larger than {LIMIT // 1024} kB")
+    _bounded(text, name)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise YamlError(
-            name, mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}"
-        ) from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise YamlError(name, 1, f"not valid YAML: {str(error).splitlines()[0]}") from None
+        raise _invalid(error, name) from None
+    return _built(node, name)
+
+
+def load_all(text: str, name: str) -> Iterator[Document | YamlError]:
+    """Read every document of a text, each as strictly; one that is wrong does not stop those after it.
+
+    Text that is not YAML at all ends it, with the error.
+    """
+    try:
+        _bounded(text, name)
+        for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+            try:
+                yield _built(node, name)
+            except YamlError as error:
+                yield error
+    except (yaml.YAMLError, RecursionError) as error:
+        yield _invalid(error, name)
+    except YamlError as error:
+        yield error
+
+
+def _bounded(text: str, name: str) -> None:
+    if len(text.encode("utf-8", "surrogatepass")) > LIMIT:
+        raise YamlError(name, 1, f"the file is larger than {LIMIT // 1024} kB")
+
+
+def _invalid(error: Exception, name: str) -> YamlError:
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        return YamlError(name, mark.line + 1 if mark else 1, f"not valid YAML: {error.problem or error.context}")
+    return YamlError(name, 1, f"not valid YAML: {str(error).splitlines()[0]}")
+
+
+def _built(node: Any, name: str) -> Document:
     document = Document(name, None, {})
     seen: set[int] = set()
 

@@ -14,6 +14,7 @@ import bot.engine
 import bot.incidents.budget
 import bot.incidents.model
 import bot.incidents.oncall
+import bot.incidents.outgoing
 import bot.postmortems.model
 import bot.runs.model
 from bot.kit.db import Database
@@ -31,12 +32,13 @@ TABLES = frozenset(
         "episode",
         "executor_lease",
         "incident",
+        "outgoing",
         "page",
         "pager_word",
         "part",
         "postmortem",
     }
-    | {"budget", "cover", "roster"}
+    | {"asset_report", "budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}
     | {"ticket", "tracker_word"}
 )

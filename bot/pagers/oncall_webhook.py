@@ -37,7 +37,8 @@ class OnCall:
 
     async def page(self, request: PageRequest) -> PageResult:
         """An alert under our key: what has that key already is the same group there."""
-        return PageResult("sent", "Grafana OnCall has taken the page", await self._post(request, "alerting"))
+        proof = await self._post(request, "alerting")
+        return PageResult("sent", "Grafana OnCall has taken the page", proof)
 
     async def act(self, action: Action) -> ActResult:
         """It can be paged and resolved; the rest is done in Grafana OnCall itself."""

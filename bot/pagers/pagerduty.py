@@ -26,7 +26,7 @@ from bot.alerts.source import link
 from bot.catalog.config import Config, PagerDutyAccess
 from bot.catalog.services import Place
 from bot.incidents.oncall import Contact, Duty, Shift
-from bot.incidents.pager import Action, ActResult, Pager, PageRequest, PageResult, Said, Seen, Word, incident_of
+from bot.incidents.pager import Action, ActResult, Kind, Pager, PageRequest, PageResult, Said, Seen, Word, incident_of
 from bot.kit.clock import Clock, parse_time, utc_now
 from bot.kit.errors import BotError, PermanentError, TemporaryError, UserError
 from bot.kit.text import clean, clip, one_line
@@ -125,6 +125,12 @@ class PagerDuty:
         }
         result: ActResult = await acts[action.kind](action)
         return result
+
+    @property
+    def follows(self) -> frozenset[Kind]:
+        """Severities always; status updates through the REST API."""
+        more: tuple[Kind, ...] = ("status_update",) if self._access.api_token is not None else ()
+        return frozenset(("severity", *more))
 
     @property
     def sees(self) -> bool:
@@ -342,8 +348,10 @@ class PagerDuty:
             return {"id": await self._user(who), "type": "user_reference"}
         answer = await self._rest("add_responder", "GET", "/escalation_policies", params={"query": name})
         for policy in _rows(answer, "escalation_policies"):
-            if name.lower() in (str(policy.get("name", "")).lower(), str(policy.get("id", "")).lower()):
+            if name.lower() == str(policy.get("name", "")).lower():
                 return {"id": str(policy["id"]), "type": "escalation_policy_reference"}
+        if re.fullmatch(r"P[A-Z0-9]{3,20}", name):
+            return {"id": name, "type": "escalation_policy_reference"}
         raise PermanentError(f"PagerDuty has no escalation policy called {name!r}")
 
     async def _user(self, who: str) -> str:

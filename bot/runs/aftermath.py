@@ -18,11 +18,12 @@ from bot.incidents import lifecycle, timeline
 from bot.incidents.intake import Incoming, Receipt
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
+from bot.kit.db import insert_for
 from bot.kit.text import clip
 from bot.runs import audit, auto, automation, raising
 from bot.runs import run as runs
 from bot.runs.auto import Policy
-from bot.runs.model import ENDED, Run, RunState, Trigger
+from bot.runs.model import ENDED, AssetReport, Run, RunState, Trigger
 from bot.runs.raising import Finding, Firing
 from bot.runs.runbook import Runbook
 
@@ -67,6 +68,10 @@ class Aftermath:
         structlog.contextvars.bind_contextvars(run=run.id, incident=incident.id)
         runbook = runs.definition(run)
         for found in _findings(run, runbook):
+            if found.into == raising.ASSET and found.problem is None:
+                if not incident.private:
+                    await self._report(run, found)
+                continue  # how an asset is says nothing that somebody must do
             if found.problem is not None:
                 await self._unsaid(run, found)
             elif found.into == "timeline" or incident.private:  # what a private incident found out stays in it
@@ -130,6 +135,19 @@ class Aftermath:
                     tx, self.react, run.incident_id, "note.added", text,
                     now=self.clock(), actor=BOT, data=about, once=f"{_once(run, found)}:{one.item}",
                 )  # fmt: skip
+
+    async def _report(self, run: Run, found: Finding) -> None:
+        """What is known of assets; a run that ended before another has nothing to add to what that one said."""
+        at = run.ended_at or self.clock()
+        async with self.engine.transaction() as tx:
+            connection = await tx.session.connection()
+            for asset, (ok, text) in raising.results(found).items():
+                row = {"ok": ok, "text": text, "runbook": run.runbook, "run_id": run.id, "at": at}
+                insert = insert_for(connection, AssetReport).values(asset=asset, kind=found.rule, **row)
+                newer = insert.on_conflict_do_update(
+                    index_elements=["asset", "kind"], set_=row, where=col(AssetReport.at) <= at
+                )
+                await connection.execute(newer)
 
     async def _unsaid(self, run: Run, found: Finding) -> None:
         """After a run that went well a rule should have something to say."""

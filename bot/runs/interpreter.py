@@ -262,7 +262,7 @@ class Interpreter:
         found = findings(going.runbook, scope.values, state, failure, going.redact.text)
         called = [] if going.run.dry_run else [one for each in going.called.values() for one in each]
         raised = [finding.model_dump() for finding in together([*found, *called])]
-        rules = any(book.raises for book in (going.runbook, *going.books.values()))
+        rules = any(book.raises or book.reports for book in (going.runbook, *going.books.values()))
         await self.journal.ended(going.run.id, state, failure, outputs, raised if rules else None)
 
     async def _steps(self, going: Going, scope: Scope) -> tuple[RunState, dict[str, Any] | None]:

@@ -273,3 +273,17 @@ class Audit(SQLModel, table=True):
     data: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     prev_hash: str
     hash: str
+
+
+class AssetReport(SQLModel, table=True):
+    """What a run said last of an asset: of its backup, its drift, its patches. *ok* is None where it could not tell."""
+
+    __tablename__ = "asset_report"
+
+    asset: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    ok: bool | None = None
+    text: str = ""
+    runbook: str
+    run_id: str = Field(foreign_key="run.id", max_length=32)
+    at: datetime

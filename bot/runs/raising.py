@@ -15,10 +15,12 @@ from bot.kit.errors import PermanentError
 from bot.kit.text import clean, clip, one_line
 from bot.runs.expressions import evaluate, render
 from bot.runs.model import RunState
-from bot.runs.runbook import Raise, Runbook
+from bot.runs.runbook import Raise, Report, Runbook
 
 MOST, NAME, VALUE, DESCRIPTION = 100, 200, 500, 2000
 FAILED = (RunState.FAILED, RunState.TIMED_OUT, RunState.ROLLED_BACK, RunState.ROLLBACK_FAILED)
+# Where a word on an asset goes: into the catalog's view of it, and no alert is made of it.
+ASSET = "asset"
 # Ends that say nothing: nothing was looked at, or somebody stopped it half way.
 SILENT = (RunState.DRY_RUN, RunState.CANCELLED)
 
@@ -61,7 +63,13 @@ def findings(
     if state in SILENT:
         return []
     about = {"failed": state in FAILED, "failure": {"step": "", "message": "", **(failure or {})}}
-    return [found for rule in runbook.raises if (found := _finding(rule, {**known, **about}, plain)) is not None]
+    said = [found for rule in runbook.raises if (found := _finding(rule, {**known, **about}, plain)) is not None]
+    return said + [_report(rule, {**known, **about}, plain) for rule in runbook.reports]
+
+
+def results(finding: Finding) -> dict[str, tuple[bool | None, str]]:
+    """What is said of each asset: whether it is as it should be, None where nobody can tell, and what was found."""
+    return {one.item: ({"yes": True, "no": False}.get(one.labels.get("ok", "")), one.title) for one in finding.firing}
 
 
 def of_called(runbook: Runbook, found: Sequence[Finding]) -> list[Finding]:
@@ -71,15 +79,14 @@ def of_called(runbook: Runbook, found: Sequence[Finding]) -> list[Finding]:
 
 def together(found: Iterable[Finding]) -> list[Finding]:
     """What one run says, each rule once under each key: a runbook that was called twice found it all."""
-    made: dict[tuple[str, str, str], Finding] = {}
+    made: dict[tuple[str, ...], Finding] = {}
     for one in found:
-        known = made.setdefault((one.runbook, one.rule, one.key), one)
+        about = (one.runbook, one.rule, one.key, ASSET if one.into == ASSET else "")
+        known = made.setdefault(about, one)
         if known is not one:
             firing = {each.item: each for each in (*known.firing, *one.firing)}
             problem = known.problem or one.problem
-            made[one.runbook, one.rule, one.key] = known.model_copy(
-                update={"firing": list(firing.values())[:MOST], "problem": problem}
-            )
+            made[about] = known.model_copy(update={"firing": list(firing.values())[:MOST], "problem": problem})
     return list(made.values())
 
 
@@ -113,7 +120,28 @@ def _finding(rule: Raise, known: Mapping[str, Any], plain: Callable[[str], str])
     return empty.model_copy(update={"key": key, "firing": firing})
 
 
-def _items(rule: Raise, known: Mapping[str, Any]) -> Sequence[str] | None:
+def _report(rule: Report, known: Mapping[str, Any], plain: Callable[[str], str]) -> Finding:
+    """What a rule says of assets; with a *problem*, nothing."""
+    empty = Finding(rule=rule.kind, into=ASSET, severity="info")
+    try:
+        words = [_word(rule, {**known, "item": item}, plain) for item in _items(rule, known) or ()]
+    except PermanentError as error:
+        return empty.model_copy(update={"problem": clip(one_line(plain(str(error))), VALUE)})
+    return empty.model_copy(update={"firing": [word for word in words if word.item]})
+
+
+def _word(rule: Report, known: Mapping[str, Any], plain: Callable[[str], str]) -> Firing:
+    asset = _text(rule.asset, known, plain, NAME)
+    try:
+        ok = not known["failed"] if rule.ok is None else evaluate(rule.ok, known)
+        text = _text(rule.text, known, plain, VALUE)
+    except PermanentError as error:  # the run did not come so far, or found something else than was thought
+        told = known["failure"]["message"] if known["failed"] else str(error)
+        ok, text = None, clip(one_line(clean(plain(told))), VALUE)
+    return Firing(item=asset, title=text, labels={"ok": "unknown" if ok is None else "yes" if ok else "no"})
+
+
+def _items(rule: Raise | Report, known: Mapping[str, Any]) -> Sequence[str] | None:
     """For what there is an alert; without `each`, for one thing that has no name."""
     if rule.each is None:
         return [""]

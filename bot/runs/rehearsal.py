@@ -23,6 +23,7 @@ from bot.kit.ids import derived_id
 from bot.kit.shelf import Shelf
 from bot.kit.timelapse import play
 from bot.runs import params as values
+from bot.runs import raising
 from bot.runs import run as runs
 from bot.runs.attempt import NEEDS, Attempts, line, no, previews, storable
 from bot.runs.expressions import ExpressionError, Unknown, evaluate, fill, names
@@ -449,8 +450,18 @@ def _differences(trial: Trial, runbook: Runbook, played: _Played) -> Iterator[tu
     if expect.message is not None and expect.message not in str(failure.get("message") or ""):
         came_to = f"came {failure['message']!r}" if failure.get("message") else "but nothing failed"
         yield ("expect", "message"), f"message: expected {expect.message!r}, {came_to}"
+    said = [Finding.model_validate(one) for one in run.raised or ()]
+    if expect.reported is not None:
+        words = {
+            item: {True: "ok", False: "bad", None: "unknown"}[ok]
+            for one in said
+            if one.into == raising.ASSET
+            for item, (ok, _) in raising.results(one).items()
+        }
+        if words != expect.reported:
+            yield ("expect", "reported"), f"reported: expected {expect.reported}, came {words}"
     if expect.raised is not None:
-        found = [Finding.model_validate(one) for one in run.raised or ()]
+        found = [one for one in said if one.into != raising.ASSET]
         for one in found:
             if one.problem is not None:
                 yield ("expect", "raised"), f"raised: {one.rule} could not be computed: {one.problem}"

@@ -193,6 +193,18 @@ class Raise(_Part):
     )
 
 
+class Report(_Part):
+    """What a run that has ended says of an asset of the catalog: whether something about it is as it should be."""
+
+    asset: str = Field(min_length=1, description="name of the asset; nothing is said where it comes out empty")
+    kind: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="what was looked at: drift, patch, backup, or another word"
+    )
+    each: str | None = Field(default=None, description="expression: a list of texts, a word on each, as item")
+    ok: str | None = Field(default=None, description="expression: as it should be; otherwise, that the run succeeded")
+    text: str = Field(default="", description="what was found, in a few words")
+
+
 class People(_Part):
     """What the people say who are asked by an approval, in a test. Left alone, they say yes."""
 
@@ -217,6 +229,9 @@ class Expectation(_Part):
     message: str | None = Field(default=None, description="a part of the message it failed with")
     outputs: dict[str, Any] | None = Field(default=None, description="outputs of the run")
     raised: list[str] | None = Field(default=None, description="titles of the alerts that fire by it, in order")
+    reported: dict[str, Literal["ok", "bad", "unknown"]] | None = Field(
+        default=None, description="assets that are reported on, and how they are"
+    )
 
 
 class Alert(_Part):
@@ -279,6 +294,7 @@ class Runbook(_Part):
     always: list[Step] = Field(default=[], description="steps that are carried out at the end in any case")
     outputs: dict[Name, str] = Field(default={}, description="expressions that are shown with the result")
     raises: list[Raise] = Field(default=[], description="alerts that a run raises, or takes back, when it has ended")
+    reports: list[Report] = Field(default=[], description="what a run that has ended says of assets of the catalog")
     tests: list[Trial] = Field(default=[], description="runs with mocks, for `tocsin runbooks test`")
 
     def as_json(self) -> dict[str, Any]:
@@ -718,6 +734,8 @@ class _Reading:
             self._expression(expression, ("outputs", name), runbook, _Scope(known))
         for i, rule in enumerate(runbook.raises):
             self._check_raise(rule, ("raises", i), runbook, known)
+        for i, report in enumerate(runbook.reports):
+            self._check_report(report, ("reports", i), runbook, known)
         if len({rule.id for rule in runbook.raises}) < len(runbook.raises):
             self.problem(("raises",), "two of these have the same id; it is part of the identity of their alerts")
         if runbook.schedule is not None:
@@ -758,6 +776,16 @@ class _Reading:
         self._texts(rule.labels, (*path, "labels"), runbook, scope)
         for field in ("title", "description"):
             self._text(getattr(rule, field), (*path, field), runbook, replace(scope, prose=True))
+
+    def _check_report(self, rule: Report, path: Path_, runbook: Runbook, known: Known) -> None:
+        scope = _Scope(dict(known), own=frozenset({"failed", "failure"}))
+        if rule.each is not None:
+            self._expression(rule.each, (*path, "each"), runbook, scope)
+            scope = replace(scope, own=scope.own | {"item"})
+        if rule.ok is not None:
+            self._expression(rule.ok, (*path, "ok"), runbook, scope)
+        self._text(rule.asset, (*path, "asset"), runbook, scope)
+        self._text(rule.text, (*path, "text"), runbook, replace(scope, prose=True))
 
     def _check_schedule(self, schedule: Schedule, runbook: Runbook) -> None:
         """Everything that would otherwise be found out at three in the morning."""

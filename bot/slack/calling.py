@@ -6,6 +6,7 @@ from bot.incidents import paging
 from bot.incidents.model import Incident
 from bot.kit.errors import UserError
 from bot.kit.text import nearest
+from bot.slack import naming
 from bot.slack.context import Context, Reply, words
 from bot.slack.views.blocks import quoted
 
@@ -64,10 +65,11 @@ def _address(context: Context, target: str) -> str:
     """What the pager knows somebody by."""
     if (found := PERSON.fullmatch(target)) is None:
         return target
-    person = context.recall(found[1])
-    if person is None or not person.email:
+    person = context.site.known(found[1])
+    mail = naming.address(context.site.directory, found[1], person.email if person is not None else None)
+    if mail is None:
         raise UserError(
             f"Slack does not tell the e-mail address of <@{found[1]}>, by which the pager knows people. Write it: "
             f"`{context.word} page name@example.com`"
         )
-    return person.email
+    return mail

@@ -15,6 +15,7 @@ from bot.incidents.access import Person
 from bot.incidents.chat import Offer
 from bot.incidents.model import Incident, Request, Sev
 from bot.incidents.services import Services
+from bot.incidents.statuspage import Page
 from bot.incidents.timeline import React
 from bot.kit.errors import UserError
 from bot.kit.ids import derived_id
@@ -100,10 +101,10 @@ class Context:
     groups: frozenset[str] = frozenset()  # the `@names` that the person belongs to
     policy: Policy = field(default_factory=Policy)
     log: Log = logbook.opened
+    status_pages: Mapping[str, Page] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
     link: Callable[[str, str], str] = lambda channel, ts: ""
     services: Sequence[str] = ()
-    recall: Callable[[str], Person | None] = lambda user: None
     site: Site = field(default_factory=Site)
 
     @property

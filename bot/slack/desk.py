@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from bot.catalog.tracking import Tracking
 from bot.engine import Engine, Tx, Work
 from bot.incidents import access, logbook
 from bot.incidents.model import LOGBOOK, Incident, Request
+from bot.incidents.statuspage import Page
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.kit.db import unavailable
@@ -46,6 +47,7 @@ class Desk:
     log: Log = logbook.opened
     tracking: Tracking = field(default_factory=Tracking)
     offers: Offers = lambda incident, alerts: ()
+    status_pages: Mapping[str, Page] = field(default_factory=dict)
     site: Site = field(default_factory=Site)
 
     async def perform(self, request_id: str) -> None:
@@ -123,11 +125,11 @@ class Desk:
                 groups=self.groups(person),
                 policy=self.policy,
                 log=self.log,
+                status_pages=self.status_pages,
                 tracking=self.tracking,
                 offers=self.offers,
                 link=self.chat.link,
                 services=inbox.services,
-                recall=self.people.recall,
                 site=self.site,
             )
             reply = await self._run(context, request)

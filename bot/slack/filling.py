@@ -7,10 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from bot.engine import Engine
 from bot.incidents import access, lifecycle, roles
-from bot.incidents.model import Incident
+from bot.incidents.model import Incident, Kind, TimelineEvent
+from bot.incidents.statuspage import PUBLISHED, Page
 from bot.kit.errors import BotError, UserError
 from bot.kit.shelf import Shelf
 from bot.runs import access as run_access
@@ -31,6 +33,7 @@ from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as views
 from bot.slack.views import runbook as runbook_views
+from bot.slack.views import statuspage as page_views
 from bot.slack.views.blocks import Block
 
 log = structlog.get_logger()
@@ -49,11 +52,13 @@ class Filling:
     live: Live
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     channels: dict[str, str] = field(default_factory=dict)
+    status_pages: Mapping[str, Page] = field(default_factory=dict)
 
     async def fill(self, view_id: str, about: Mapping[str, Any]) -> None:
         """Complete an open form, or say in it why it cannot be."""
         make = {
             "run": self._run, "approval": self._approval, "runbooks": self._runbooks, "here": self._here,
+            "statuspage": self._statuspage,
         }[about["form"]]  # fmt: skip
         try:
             view = await make(about)
@@ -146,6 +151,25 @@ class Filling:
         fitting = self.ranking.offers(incident, alerts)
         may, hidden = runnable(self.books.runbooks, fitting, incident, about["person"], held, groups)
         return runbook_views.shelf(incident, may, hidden)
+
+    async def _statuspage(self, about: Mapping[str, Any]) -> Block:
+        """What would be published, and where; nothing is before it is sent."""
+        if not self.status_pages:
+            raise UserError("There is no status page: sinks.yaml has no sink that is one (`kind: statuspage`).")
+        async with self.engine.db.read() as session:
+            here = await lifecycle.by_channel(session, str(about.get("channel")))
+            if here is None:
+                raise UserError("This is not an incident channel. Say it in the channel of the incident it is about.")
+            incident = await self._incident(session, about, here.id)
+            query = sa.select(TimelineEvent).where(
+                col(TimelineEvent.incident_id) == incident.id, col(TimelineEvent.kind) == PUBLISHED
+            )
+            last = await session.scalar(query.order_by(col(TimelineEvent.recorded_at).desc()).limit(1))
+        if incident.private:
+            raise UserError(f"{incident.reference} is private, so nothing about it is published.")
+        if incident.kind != Kind.STANDARD:
+            raise UserError(f"{incident.reference} is a {incident.kind}, so nothing about it is published.")
+        return page_views.form(incident, list(self.status_pages.values()), last, about.get("text") or "")
 
     def _groups(self, about: Mapping[str, Any]) -> frozenset[str]:
         known = self.people.recall(about["person"])

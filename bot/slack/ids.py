@@ -33,6 +33,7 @@ RESOLVE_FORM = "incident.resolve_form"
 PAGE_FORM = "page.form"
 RUN_FORM = "run.form"
 APPROVAL_FORM = "approval.form"
+STATUSPAGE_FORM = "statuspage.form"
 # What only tells something has a name as well, or Slack would send it to nobody.
 NOTE_VIEW = "note"
 

@@ -31,6 +31,14 @@ def places(directory: Directory, text: str) -> list[Place]:
     raise UserError(f"Neither an on-call nor a service nor a team is called {quoted(wanted)}.{_hint(wanted, names)}")
 
 
+def address(directory: Directory, user: str, email: str | None) -> str | None:
+    """The e-mail address that the pager has for somebody: `people` of catalog.yaml says where it is another one."""
+    for mail, known in directory.catalog.people.items():
+        if known == user or (email is not None and known.lower() == email.lower()):
+            return mail
+    return email
+
+
 def _among(names: list[str], text: str) -> str | None:
     return next((name for name in names if name.lower() == text.strip().lower()), None)
 

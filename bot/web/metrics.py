@@ -17,6 +17,7 @@ from sqlmodel import col
 
 from bot.engine import Engine
 from bot.incidents.model import OPEN, Counter, Incident, Kind, Page, Request, Sev, Status
+from bot.incidents.outgoing import WAITING, Outgoing
 from bot.incidents.retention import PRUNED
 from bot.kit.tasks import spawn
 from bot.metrics import KINDS, Metrics
@@ -76,6 +77,7 @@ FAMILIES = {
     "tocsin_pages_total": Family(
         "Pages by outcome: sent (with proof), failed, or nobody was woken", ("outcome",), grows=True
     ),
+    "tocsin_sink_deliveries_waiting": Family("Events that a sink was not told of yet", ("sink",)),
     "tocsin_pages_open": Family("Pages that wait: to be sent (sending), or for an acknowledgement (sent)", ("state",)),
     "tocsin_postmortem_drafts_total": Family("Revisions of post-mortem drafts written", grows=True),
 }
@@ -186,6 +188,8 @@ class Stored(Collector):
         standing: Series = {("sending",): 0, ("sent",): 0}
         rows = await session.execute(query.where(open_).group_by(col(Page.outcome)))
         found["tocsin_pages_open"] = standing | {(outcome,): int(count) for outcome, count in rows}
+        waiting = col(Outgoing.state) == WAITING
+        found["tocsin_sink_deliveries_waiting"] = await _counted(session, Outgoing.sink, where=waiting)
         drafts = await session.scalar(sa.select(sa.func.count()).select_from(Postmortem))
         found["tocsin_postmortem_drafts_total"] = {(): int(drafts or 0)}
         return found

@@ -175,6 +175,16 @@ def test_what_opens_pagerduty_is_read_from_where_it_is_kept(tmp_path):
         ("bot@example.com", "bot@example.com\n  api_url: http://pd.example.com", "api_url"),
         ("bot@example.com", "bot@example.com\n  api_url: https://pd.example.com/x", "api_url"),
         ("routing_key", "routingkey", "unknown key 'routingkey'; did you mean 'routing_key'?"),
+        (
+            "bot@example.com",
+            "bot@example.com\n  webhook_secrets: secret",
+            "tocsin.yaml:9: pagerduty.webhook_secrets: a t",
+        ),
+        ("bot@example.com", "bot@example.com\n  webhook_secrets: [1, 2, 3, 4]", "give one secret, or two while you"),
+        ("bot@example.com", "bot@example.com\n  alerts: true", "tocsin.yaml:9: pagerduty.alerts: what PagerDuty tells"),
+        ("pager: pagerduty", "page_ack_minutes: {SEV9: 5}", "page_ack_minutes"),
+        ("pager: pagerduty", "page_ack_minutes: {SEV1: 0}", "page_ack_minutes.SEV1"),
+        ("pager: pagerduty", "page_on_severity: shout", "page_on_severity"),
     ],
 )
 def test_a_mistake_in_the_section_of_pagerduty_is_shown_where_it_stands(tmp_path, line, instead, message):
@@ -195,6 +205,16 @@ def test_a_stand_in_for_pagerduty_on_this_machine_may_be_plain_http(tmp_path):
     access = config.load(write(tmp_path, tocsin=text), KEYS).pagerduty
 
     assert (access.events_url, access.api_url) == ("http://127.0.0.1:8090", "https://api.eu.pagerduty.com")
+
+
+def test_webhooks_of_pagerduty_may_have_two_secrets_while_they_are_changed(tmp_path):
+    (tmp_path / "search.key").write_text("s" * 32)
+    text = PAGERDUTY + "  webhook_secrets: [{env: PD_KEY}, {env: PD_TOKEN}]\n  alerts: true\n"
+
+    access = config.load(write(tmp_path, tocsin=text), KEYS).pagerduty
+
+    assert [secret.get_secret_value() for secret in access.webhook_secrets] == ["r" * 32, "t" * 20]
+    assert access.alerts
 
 
 def test_nothing_starts_by_itself_unless_somebody_says_so(tmp_path):

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from bot.catalog.config import Config, PagerDutyAccess
@@ -430,3 +432,174 @@ async def test_a_service_with_a_name_without_end_is_refused(server, pager):
 def test_without_its_section_it_says_what_is_missing():
     with pytest.raises(UserError, match=r"tocsin\.yaml: the pager 'pagerduty' needs a section pagerduty"):
         pagerduty.make(Config())
+
+
+# How the incident goes on -----------------------------------------------------------------------------------------
+
+
+async def test_a_severity_is_a_note_and_the_priority_that_is_called_alike_once(server, pager):
+    await pager.page(PAGE)
+    for _ in range(2):
+        result = await pager.act(act("severity", message="Severity SEV2 → SEV1"))
+
+    (incident,) = server.incidents
+    assert server.priorities[incident.priority] == "P1"
+    assert [note["content"] for note in incident.notes] == ["Severity SEV2 → SEV1\n\n[run:1:step]"]
+    assert server.paths("PUT") == ["/incidents/PINC1"]
+    assert result.detail == "PagerDuty's incident 1 was told of the severity"
+    assert server.refused == []
+
+
+async def test_without_a_priority_called_alike_the_note_is_all(server, pager):
+    server.priorities = {"PX": "Urgent"}
+    await pager.page(PAGE)
+    await pager.act(act("severity", message="worse"))
+
+    assert (server.incidents[0].priority, len(server.incidents[0].notes)) == (None, 1)
+
+
+async def test_without_the_rest_api_the_open_alert_takes_note_of_the_severity_and_wakes_nobody(server, blind):
+    await blind.page(PAGE)
+    await blind.act(act("severity", message="worse"))
+
+    assert [(one.triggers, one.status) for one in server.incidents] == [(2, "triggered")]
+    assert blind.follows == {"severity"}
+
+
+async def test_a_status_update_is_told_to_those_who_follow(server, pager):
+    await pager.page(PAGE)
+    result = await pager.act(act("status_update", message="Status monitoring"))
+
+    assert server.incidents[0].updates == ["Status monitoring"]
+    assert result.proof == "PUPDATE1"
+    assert "status_update" in pager.follows
+
+
+@pytest.mark.parametrize("name", ["Database", "database", "PDATABASE"])
+async def test_a_policy_is_asked_to_join_by_name_or_id_once(server, pager, name):
+    await pager.page(PAGE)
+    for _ in range(2):
+        await pager.act(act("add_responder", user=f"policy:{name}"))
+
+    (asked,) = server.incidents[0].responders
+    assert asked["escalation_policy"]["id"] == "PDATABASE"
+
+
+async def test_a_policy_that_does_not_exist_is_said(server, pager):
+    await pager.page(PAGE)
+    with pytest.raises(PermanentError, match="no escalation policy called 'Data'"):
+        await pager.act(act("add_responder", user="policy:Data"))
+
+
+# How a page stands, and what is told of it ------------------------------------------------------------------------
+
+
+async def test_a_page_can_be_looked_at_until_its_end(server, pager):
+    assert await pager.look(PAGE) is None
+    result = await pager.page(PAGE)
+    assert (result.seen.external_id, result.seen.assigned) == ("PINC1", "alice@example.com")
+    assert result.seen.url == "https://example.pagerduty.com/incidents/PINC1"
+    server.acknowledge(server.incidents[0], "PBOB")
+
+    seen = await pager.look(replace(PAGE, external_id="PINC1"))
+    assert (seen.status, seen.by) == ("acknowledged", "bob@example.com")
+    assert server.paths("GET")[-1] == "/incidents/PINC1"
+
+
+async def test_what_is_seen_depends_on_what_is_set(server, pager, blind):
+    told = PagerDuty(access(server, api_token=None, from_email=None, webhook_secrets=(SecretStr("w" * 20),)))
+    assert (pager.sees, blind.sees, told.sees) == (True, False, True)
+    assert await blind.look(PAGE) is None
+    await told.close()
+
+
+async def heard(server, pager, do) -> list:
+    """The words of everything that is told while *do* is done."""
+    before = len(server.sent)
+    found = do()
+    if asyncio.iscoroutine(found):
+        await found
+    return [await pager.word({"event": event}) for event in server.sent[before:]]
+
+
+async def test_what_people_do_there_is_a_word_with_who_and_whose_address(server, pager):
+    await pager.page(PAGE)
+    (incident,) = server.incidents
+    (word,) = await heard(server, pager, lambda: server.acknowledge(incident, "PALICE"))
+
+    assert (word.said, word.by, word.address, word.ours) == ("acknowledged", "Alice", "alice@example.com", False)
+    assert (word.dedup_key, word.external_id, word.assigned) == (PAGE.dedup_key, "PINC1", "Alice")
+    await heard(server, pager, lambda: server.resolve(incident, "PALICE"))
+    assert server.paths("GET").count("/users/PALICE") == 1
+
+
+async def test_without_the_rest_api_a_name_is_all_that_is_known(server, blind):
+    await blind.page(PAGE)
+    (word,) = await heard(server, blind, lambda: server.acknowledge(server.incidents[0], "PALICE"))
+
+    assert (word.by, word.address) == ("Alice", None)
+
+
+async def test_an_address_that_cannot_be_had_now_is_no_reason_to_miss_the_word(server, pager):
+    await pager.page(PAGE)
+    server.fault("/users/", status=503)
+    (word,) = await heard(server, pager, lambda: server.acknowledge(server.incidents[0], "PALICE"))
+
+    assert (word.said, word.address) == ("acknowledged", None)
+
+
+@pytest.mark.parametrize(
+    "do",
+    [act("page"), act("ack"), act("resolve"), act("escalate"), act("note", message="x"), act("severity", message="x")],
+    ids=lambda action: action.kind,
+)
+async def test_everything_that_comes_back_of_our_own_doing_is_known_as_ours(server, pager, do):
+    await pager.page(PAGE) if do.kind != "page" else None
+    words = await heard(server, pager, lambda: pager.act(do))
+
+    assert words
+    assert all(word.ours for word in words), words
+
+
+async def test_what_others_raise_is_not_ours(server, pager):
+    (word,) = await heard(server, pager, lambda: server.raised("Disk") and None)
+
+    assert (word.said, word.dedup_key, word.ours) == ("triggered", "foreign-1", False)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"id": "1", "event_type": "pagey.ping", "data": {"message": "Hello", "type": "ping"}},
+        {"id": "1", "event_type": "service.updated", "data": {"id": "P1", "type": "service"}},
+        {"id": "1", "event_type": "incident.role.assigned", "data": {"type": "incident_role_assignment"}},
+    ],
+    ids=["ping", "service", "role"],
+)
+async def test_what_is_about_no_incident_of_ours_is_no_word(blind, event):
+    assert await blind.word({"event": event}) is None
+
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["id", "type", "summary", "incident", "incident_key", "html_url", "assignees", "user", "content", "state"]
+    ), inner, max_size=5),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kind=st.sampled_from([*pagerduty.SAID, "incident.other", "x"]),
+    at=st.sampled_from(["2026-01-01T00:00:00Z", "soon", "", None]),
+    agent=JSONS, client=JSONS, data=JSONS,
+)  # fmt: skip
+def test_no_event_makes_it_fail_in_any_other_way(kind, at, agent, client, data):
+    made = PagerDuty(PagerDutyAccess(KEY, {}, None, None, "http://127.0.0.1:9", "http://127.0.0.1:9"))
+    event = {"id": "E", "event_type": kind, "occurred_at": at, "agent": agent, "client": client, "data": data}
+    try:
+        word = asyncio.run(made.word({"event": event}))
+    except PermanentError:
+        return
+    assert word is None or (len(word.text) <= 2000 and word.external_id)

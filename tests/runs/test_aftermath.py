@@ -21,7 +21,7 @@ from bot.kit.ids import new_id
 from bot.runs import run as runs
 from bot.runs.aftermath import Aftermath
 from bot.runs.auto import Policy
-from bot.runs.model import RunState, Trigger
+from bot.runs.model import AssetReport, RunState, Trigger
 from bot.runs.raising import Finding, Firing
 from bot.runs.runbook import load
 from tests.runs.conftest import ALICE, nothing_follows
@@ -252,3 +252,41 @@ async def test_the_failure_after_which_it_stops_is_told_once_and_by_whoever_coun
     await world.ended(trigger=Trigger.PERSON, at=30)
     await world.ended(trigger=Trigger.PERSON, at=40)
     assert await world.events("automation.resumed") == ["Look for drift may start by itself again: run 4 succeeded"]
+
+
+def word(ok: str, text: str, asset: str = "db-1") -> Finding:
+    firing = [Firing(item=asset, title=text, labels={"ok": ok})]
+    return Finding(rule="backup", into="asset", severity="info", firing=firing)
+
+
+async def reports(world) -> dict:
+    async with world.engine.db.read() as session:
+        return {row.asset: (row.kind, row.ok, row.text) for row in await session.scalars(sa.select(AssetReport))}
+
+
+async def test_of_what_runs_say_of_an_asset_the_one_that_ended_last_counts_and_no_alert_is_made_of_it(world):
+    await world.ended(word("no", "60 hours old"), at=0)
+    late = await world.ended(word("unknown", "no route"), at=5, weigh=False)
+    await world.ended(word("yes", "3 hours old"), at=10)
+    await world.aftermath.weigh(late)
+
+    assert await reports(world) == {"db-1": ("backup", True, "3 hours old")}
+    assert await world.alerts() == {}
+    filed: list[Finding] = []
+
+    async def file(run, runbook, found) -> None:
+        filed.append(found)
+
+    world.aftermath.file = file
+    await world.ended(word("no", "4 days old"), drift("web"), at=15)
+    assert [found.into for found in filed] == ["incident"]
+
+
+async def test_what_a_run_of_a_private_incident_found_out_about_an_asset_stays_there(world):
+    async with world.engine.transaction() as tx:
+        hidden = await lifecycle.declare(
+            tx, nothing_follows, title="Secret", severity=Sev.SEV3, by=ALICE, now=NOON, private=True
+        )
+    await world.ended(word("no", "stolen"), incident=hidden)
+
+    assert await reports(world) == {}

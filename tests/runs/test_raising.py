@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.kit.errors import UserError
 from bot.runs.model import RunState
-from bot.runs.raising import Finding, dedup_key, findings, scope
+from bot.runs.raising import Finding, dedup_key, findings, results, scope, together
 from bot.runs.redact import MASK, Redactor
 from bot.runs.runbook import load
 from tests.runs.test_runbook import HEAD, SHELF
@@ -129,3 +130,83 @@ def test_different_things_never_share_an_identity(pairs):
     assert one.startswith(scope("book", made[0][0]))
     if made[0][0].key != made[1][0].key:
         assert not one.startswith(scope("book", made[1][0]))
+
+
+# What is said of assets --------------------------------------------------------------------------------------------
+
+
+def reported(rule: str, state: RunState = RunState.SUCCEEDED, plan=DONE, failure=None, plain=str) -> dict | str:
+    """What is said of each asset, or why nothing is."""
+    book = load(HEAD + STEPS + f"reports:\n  - {rule}\n", "demo.yaml", SHELF)
+    steps = {} if plan is None else {"plan": plan}
+    (found,) = findings(book, {"params": {"stack": "prod"}, "steps": steps}, state, failure, plain)
+    assert found.into == "asset"
+    return found.problem or results(found)
+
+
+def test_a_word_on_an_asset_is_whether_the_run_succeeded_or_what_the_rule_says():
+    assert reported("{asset: db, kind: backup}") == {"db": (True, "")}
+    assert reported("{asset: db, kind: backup}", RunState.FAILED) == {"db": (False, "")}
+    many = "steps.plan.json.count"
+    rule = f"{{asset: '{{{{ params.stack }}}}', kind: drift, ok: {many} == 0, text: '{{{{ {many} }}}}'}}"
+    assert reported(rule) == {"prod": (False, "2")}
+    each = "{asset: '{{ item }}', kind: drift, each: steps.plan.json.drifted, ok: item == 'a', text: '{{ item }}!'}"
+    assert reported(each) == {"a": (True, "a!"), "b": (False, "b!")}
+
+
+def test_where_nobody_can_tell_it_is_not_known_for_the_reason_of_the_failure():
+    rule = "{asset: db, kind: backup, ok: steps.plan.json.count == 0}"
+
+    assert reported(rule, RunState.FAILED, None, {"message": "no route to host"}) == {"db": (None, "no route to host")}
+    known, text = reported(rule, plan=None)["db"]
+    assert (known, "plan" in text) == (None, True)
+    assert reported("{asset: db, kind: backup, ok: none}") == {"db": (None, "")}
+
+
+def test_an_asset_without_a_name_and_a_list_that_is_none_say_nothing():
+    assert reported("{asset: '{{ \"\" }}', kind: backup}") == {}
+    assert reported("{asset: '{{ item }}', kind: drift, each: none}") == {}
+    assert "must be a list" in reported("{asset: '{{ item }}', kind: drift, each: steps.plan.json}")
+
+
+def test_a_secret_is_taken_out_of_what_is_said_of_an_asset():
+    redact = Redactor(["hunter2hunter2"])
+    failure = {"message": "login hunter2hunter2 refused"}
+    rule = "{asset: db, kind: backup, text: '{{ failure.message }}'}"
+
+    assert reported(rule, RunState.FAILED, failure=failure, plain=redact.text) == {
+        "db": (False, f"login {MASK} refused")
+    }
+
+
+def test_an_alert_and_a_word_of_one_name_stay_apart():
+    book = load(
+        HEAD + STEPS + "raises: [{id: backup, when: failed, title: x}]\nreports: [{asset: db, kind: backup}]\n",
+        "demo.yaml", SHELF,
+    )  # fmt: skip
+    found = together(findings(book, {"params": {"stack": "p"}, "steps": {}}, RunState.FAILED, None))
+
+    assert [(one.into, len(one.firing)) for one in found] == [("incident", 1), ("asset", 1)]
+
+
+@pytest.mark.parametrize("state", [RunState.DRY_RUN, RunState.CANCELLED])
+def test_a_run_that_looked_at_nothing_says_nothing_of_assets(state):
+    book = load(HEAD + STEPS + "reports: [{asset: db, kind: backup}]\n", "demo.yaml", SHELF)
+
+    assert findings(book, {"params": {"stack": "p"}, "steps": {}}, state, None) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("{asset: db}", "kind"),
+        ("{asset: db, kind: Backup!}", "'Backup!' is not a name"),
+        ("{asset: '', kind: backup}", "asset"),
+        ("{asset: db, kind: backup, ok: steps.pln.json}", "pln"),
+        ("{asset: db, kind: backup, text: '{{ item }}'}", "item"),
+        ("{asset: db, kind: backup, oks: true}", "did you mean 'ok'?"),
+    ],
+)
+def test_a_report_that_cannot_be_meant_is_found_by_the_linter(rule, told):
+    with pytest.raises(UserError, match=told.replace("?", r"\?")):
+        load(HEAD + STEPS + f"reports:\n  - {rule}\n", "demo.yaml", SHELF)

@@ -1,10 +1,14 @@
 """Who belongs to the @names of runbooks; a name that nobody knows lets nobody in."""
 
+from datetime import UTC, datetime, timedelta
+
 import aiohttp
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.catalog.services import Catalog, Directory
 from bot.incidents.access import Person
+from bot.incidents.oncall import Board, Cover
 from bot.kit.errors import TemporaryError
 from bot.kit.shelf import Shelf
 from bot.sandbox.server import Sandbox
@@ -51,6 +55,24 @@ def test_who_is_on_call_is_asked_at_every_click():
 
     assert groups.of(BOB) == frozenset()
     assert groups.of(ALICE) == {"@oncall:primary", "@oncall-primary"}
+
+
+def test_who_stands_in_may_approve_while_they_do_and_who_is_covered_may_not():
+    moment = [datetime(2026, 3, 2, 12, tzinfo=UTC)]
+    catalog = Catalog.model_validate({"oncall": {"primary": ["alice@example.com"]}})
+    cover = Cover(
+        id="c", place="list:primary", person="UBOB", name="primary", by="UALICE", made_at=moment[0], state="done",
+        starts_at=moment[0], ends_at=moment[0] + timedelta(hours=2),
+    )  # fmt: skip
+    board = Board(Directory(catalog), lambda: moment[0], covers=[cover])
+    groups = Groups(Chat({}), {}, board.members)
+    assert "@oncall-primary" in groups.of(BOB)
+    assert "@oncall-primary" not in groups.of(ALICE)
+
+    moment[0] += timedelta(hours=2)
+
+    assert "@oncall-primary" not in groups.of(BOB)
+    assert "@oncall-primary" in groups.of(ALICE)
 
 
 async def test_slack_s_user_groups_count_after_a_refresh_but_never_in_the_place_of_the_catalog_s():

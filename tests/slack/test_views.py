@@ -66,6 +66,18 @@ def alerts(draw_):
 
 
 @st.composite
+def pages(draw_):
+    at = st.one_of(st.none(), st.just(NOW))
+    return Page(
+        id="p", incident_id="i", number=draw_(st.integers(1, 9)), pager=draw_(wild), detail="x", at=NOW,
+        outcome=draw_(st.sampled_from(["sending", "sent", "failed", "nobody"])), service=draw_(st.none() | long),
+        external_id=draw_(st.none() | wild), url=draw_(link) or None, assigned=draw_(st.none() | long),
+        acknowledged_at=draw_(at), acknowledged_by=draw_(st.sampled_from([None, "U1ALICE", "<!channel>", "x" * 300])),
+        resolved_at=draw_(at),
+    )  # fmt: skip
+
+
+@st.composite
 def cards(draw_):
     resolved = draw_(st.booleans())
     incident = Incident(
@@ -86,8 +98,7 @@ def cards(draw_):
         todo=draw_(st.integers(0, 99)),
         failed=[Part(incident_id="i", name="pin", state="failed", error=draw_(long), changed_at=NOW)
                 for _ in range(draw_(st.integers(0, 9)))],
-        pages=[Page(id="p", incident_id="i", number=1, pager=draw_(wild), outcome="nobody", detail="x", at=NOW)
-               for _ in range(draw_(st.integers(0, 2)))],
+        pages=draw_(st.lists(pages(), max_size=5)),
         offers=[Offer(f"r{n}", draw_(wild), "high") for n in range(draw_(st.integers(0, 8)))],
     )  # fmt: skip
 
@@ -247,3 +258,44 @@ def test_only_mentions_of_people_pass_and_only_in_our_own_text():
     assert blocks.link("javascript:alert(1)", "x") == "x"
     assert blocks.link("https://a.example/?a=1&b=2", "two\nlines") == "<https://a.example/?a=1&amp;b=2|two lines>"
     assert blocks.mentions("<@U01ALICE> in <#C01GENERAL>, not <!here>", 250).endswith("not &lt;!here&gt;")
+
+
+def page(**more) -> Page:
+    given = {"id": "p", "incident_id": "i", "number": 1, "pager": "pd", "outcome": "sent", "detail": "x", "at": NOW}
+    return Page(**{**given, **more})
+
+
+def shown(*found: Page) -> tuple[str, list[str]]:
+    """What the card says of paging, and its buttons."""
+    incident = Incident(
+        id="i" * 32, number=1, title="Down", severity="SEV1", status="investigating", channel="C1", detected_at=NOW,
+        opened_at=NOW,
+    )  # fmt: skip
+    _, body = views.card(Card(incident, pages=found))
+    field = next((one["text"] for one in body[1]["fields"] if "*Paging*" in one["text"]), "")
+    buttons = [one["text"]["text"] for block in body if block["type"] == "actions" for one in block["elements"]]
+    return field.removeprefix("*Paging*\n"), buttons
+
+
+def test_the_card_says_how_the_page_stands_and_offers_to_acknowledge_while_nobody_has():
+    waits, buttons = shown(page(assigned="Bob", url="https://pd.example.com/P1", external_id="P1"))
+    assert waits == ":pager: sent (by pd), with Bob, not acknowledged · <https://pd.example.com/P1|P1>"
+    assert "Acknowledge" in buttons
+    taken, buttons = shown(page(acknowledged_at=NOW, acknowledged_by="UALICE"))
+    assert taken.startswith(":ok_hand: acknowledged by <@UALICE> <!date^")
+    assert "Acknowledge" not in buttons
+    assert shown(page(outcome="sending"))[0] == ":hourglass_flowing_sand: not sent yet (by pd)"
+    assert shown(page(outcome="failed"))[0] == ":x: failed (by pd)"
+    assert shown(page(resolved_at=NOW))[0] == ":white_check_mark: resolved (by pd)"
+
+
+def test_of_several_pages_the_newest_of_each_service_is_shown_and_what_waits_first():
+    told, _ = shown(
+        page(acknowledged_at=NOW, acknowledged_by="Alice"),
+        page(number=2, acknowledged_at=NOW, acknowledged_by="Bob"),
+        page(number=3, service="search"),
+    )
+
+    first, second = told.splitlines()
+    assert first.startswith("search: :pager: sent")
+    assert "acknowledged by Bob" in second

@@ -64,6 +64,7 @@ def everything_once() -> Metrics:
     metrics.scheduled("started")
     metrics.paged("pagerduty", "sent")
     metrics.told("pagerduty", "applied")
+    metrics.sunk("archive", "delivered")
     metrics.acked("command", "socket", 0.01, True)
     metrics.called("chat.postMessage", "ok", 0.1)
     metrics.limited("chat.postMessage", 1)

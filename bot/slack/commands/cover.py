@@ -2,7 +2,7 @@
 
 import re
 
-from bot.catalog.services import Directory, Place
+from bot.catalog.services import Place
 from bot.engine import Work
 from bot.incidents import oncall, shifts
 from bot.incidents.oncall import DONE, WAITING, Cover, Standing
@@ -88,18 +88,10 @@ def _person(context: Context, user: str, *, paged: bool) -> tuple[str, str | Non
     person = context.person if user == context.person.id else context.site.known(user)
     if person is not None and (person.bot or person.gone or person.guest or person.stranger):
         raise UserError(f"<@{user}> cannot be on call: only full members of this workspace can.")
-    email = _known_as(context.site.directory, user, person.email if person is not None else None)
+    email = naming.address(context.site.directory, user, person.email if person is not None else None)
     if paged and email is None:
         raise UserError(f"The e-mail address of <@{user}> is not known, so the pager cannot be told who that is.")
     return user, email
-
-
-def _known_as(directory: Directory, user: str, email: str | None) -> str | None:
-    """The address that the pager has for somebody: `people` of catalog.yaml says where it is another one."""
-    for mail, known in directory.catalog.people.items():
-        if known == user or (email is not None and known.lower() == email.lower()):
-            return mail
-    return email
 
 
 def _covered(standing: Standing) -> Place:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from bot.incidents import roles
-from bot.incidents.model import TimelineEvent
+from bot.incidents.model import Page
 from bot.slack.context import Context, Reply
 from bot.slack.views import oncall as views
 
@@ -19,11 +19,5 @@ async def run(context: Context, text: str) -> Reply:
     held = await roles.held(context.tx.session, incident.id)
     here = [views.Here(role.person, role.name, role.assigned_at) for role in held]
     here.sort(key=lambda one: order.index(one.role) if one.role in order else len(order))
-    query = (
-        sa.select(TimelineEvent)
-        .where(col(TimelineEvent.incident_id) == incident.id, col(TimelineEvent.kind).startswith("page."))
-        .order_by(col(TimelineEvent.at).desc(), col(TimelineEvent.recorded_at).desc())
-        .limit(views.SHOWN)
-    )
-    pages = list(await context.tx.session.scalars(query))[::-1]
-    return Reply(*views.responders(incident, here, pages))
+    query = sa.select(Page).where(col(Page.incident_id) == incident.id).order_by(col(Page.number))
+    return Reply(*views.responders(incident, here, list(await context.tx.session.scalars(query))))

@@ -7,10 +7,12 @@ from bot.catalog.services import Directory
 from bot.incidents import access, oncall, roles, shifts
 from bot.incidents.model import LOGBOOK, Incident
 from bot.incidents.oncall import Standing
+from bot.runs import assets
 from bot.runs.model import Run
 from bot.slack import naming
 from bot.slack.context import Context, Reply
 from bot.slack.views import service as views
+from bot.slack.views.asset import line
 from bot.slack.views.blocks import people, safe
 
 USAGE = "service [name]"
@@ -42,6 +44,7 @@ async def run(context: Context, text: str) -> Reply:
                 incidents=await _incidents(context, name),
                 runs=await _runs(context, name),
                 offered=about.service.runbooks,
+                assets=[line(one) for one in await assets.known(context.tx.session, directory.catalog, service=name)],
             )
         )
     )

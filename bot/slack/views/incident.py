@@ -208,7 +208,7 @@ def _ticket(ticket: Ticket) -> str:
 
 def _paging(noun: Card) -> str:
     """The page of the incident's own on-call as it stands, and what of the others somebody should know."""
-    lines = [_page(page) for page in _shown(noun.pages)[:3]]
+    lines = [page_line(page) for page in _shown(noun.pages)[:3]]
     return "\n".join(lines)
 
 
@@ -219,7 +219,8 @@ def _shown(pages: Sequence[Page]) -> list[Page]:
     return sorted(newest.values(), key=lambda page: (order[page.state], page.number))
 
 
-def _page(page: Page) -> str:
+def page_line(page: Page) -> str:
+    """A page as it stands: whose it is, with whom, and who has acknowledged it."""
     by = f" (by {safe(page.pager, 50)})" if page.pager else ""
     name = link(page.url, page.external_id or "page") if page.url else ""
     where = f"{safe(page.service, 60)}: " if page.service else ""

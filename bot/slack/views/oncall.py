@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bot.incidents.model import Incident, TimelineEvent
+from bot.incidents.model import Incident, Page
 from bot.incidents.oncall import Duty, Standing
 from bot.incidents.shifts import Handover
 from bot.kit.clock import duration_text
 from bot.slack.views.blocks import Block, context, moment, paragraphs, people, safe, section
+from bot.slack.views.incident import page_line
 
 Drawn = tuple[str, list[Block]]
 
@@ -84,7 +85,7 @@ def _small(found: Standing, now: datetime) -> list[Block]:
     return [context(told + (f": {safe(found.problem, 300)}" if found.problem else ""))]
 
 
-def responders(incident: Incident, here: Sequence[Here], pages: Sequence[TimelineEvent]) -> Drawn:
+def responders(incident: Incident, here: Sequence[Here], pages: Sequence[Page]) -> Drawn:
     """Who has a role, who was paged, and what came of it."""
     head = f"*Responders of {incident.reference}*"
     lines = [f"• <@{one.person}> · {one.role} since {moment(one.since)}" for one in here]
@@ -93,7 +94,7 @@ def responders(incident: Incident, here: Sequence[Here], pages: Sequence[Timelin
         *paragraphs(lines or ["Nobody has a role yet: `/inc join`, or *Take command* on the card."]),
     ]
     if pages:
-        told = [f"• {moment(event.at)} {people(event.text, 300)}" for event in pages[-SHOWN:]]
+        told = [f"• {moment(page.at)} {page_line(page)}" for page in pages[-SHOWN:]]
         blocks += [section("*Paged*"), *paragraphs(told)]
     else:
         blocks.append(context("Nobody was paged."))

@@ -11,7 +11,7 @@ from bot.catalog.services import Catalog, Directory, Place
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, roles, timeline
 from bot.incidents.access import Person
-from bot.incidents.model import RoleName, Sev
+from bot.incidents.model import Page, RoleName, Sev
 from bot.incidents.oncall import Contact, Cover, Duty, Roster
 from bot.incidents.services import Services
 from bot.kit.db import Database
@@ -295,13 +295,20 @@ async def test_responders_are_shown_commander_first_with_who_was_paged_and_answe
         incident.channel = "C1"
         for name, who in ((RoleName.RESPONDER, "UCAROL"), (RoleName.COMMANDER, "UALICE")):
             await roles.assign(tx, nothing_follows, incident, name, who, by=who, now=NOW)
-        for kind, text in (("page.sent", "PagerDuty's incident 1 is triggered"), ("page.failed", "no <!here>")):
-            await timeline.record(tx, nothing_follows, incident.id, kind, text, now=NOW)
+        for number, more in enumerate(
+            ({"acknowledged_at": NOW, "acknowledged_by": "UERIN"}, {"assigned": "<!here>"}), 1
+        ):
+            tx.session.add(
+                Page(
+                    id=f"p{number}", incident_id=incident.id, number=number, pager="pagerduty", outcome="sent",
+                    detail="", at=NOW, **more,
+                )
+            )  # fmt: skip
 
     shown = await desk.say(responders, channel="C1")
 
     assert shown.index("<@UALICE> · commander") < shown.index("<@UCAROL> · responder")
-    assert shown.index("incident 1 is triggered") < shown.index("&lt;!here&gt;")
+    assert shown.index("acknowledged by <@UERIN>") < shown.index("with &lt;!here&gt;, not acknowledged")
 
 
 async def test_where_nobody_is_yet_it_says_what_to_do(desk):

@@ -1,6 +1,6 @@
 """`/inc service`, and what a card says of an incident's service."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +18,9 @@ from bot.kit.db import Database
 from bot.kit.errors import UserError
 from bot.kit.ids import new_id
 from bot.runs.books import Books
-from bot.runs.model import Run
+from bot.runs.model import AssetReport, Run
 from bot.sandbox import blocks as kit
-from bot.slack.commands import service
+from bot.slack.commands import assets, service
 from bot.slack.context import Context, Site
 from bot.slack.views import incident as incident_views
 from tests.runs.conftest import nothing_follows
@@ -56,14 +56,14 @@ class Desk:
     def services(self) -> Services:
         return Services(Directory(Catalog.model_validate(self.catalog), "pagerduty"), lambda: NOW)
 
-    async def say(self, text: str = "", *, channel: str | None = None, by: str = "UBOB") -> str:
+    async def say(self, text: str = "", *, channel: str | None = None, by: str = "UBOB", command=service) -> str:
         request = SimpleNamespace(id="r", name="service", channel=channel)
         async with self.engine.transaction() as tx:
             context = Context(
                 tx=tx, react=nothing_follows, request=request, person=Person(by), now=NOW, books=Books({}),
                 site=Site(self.services, True, {"alice@example.com": "UALICE"}.get),
             )  # fmt: skip
-            reply = await service.run(context, text)
+            reply = await command.run(context, text)
         assert not kit.validate_blocks(list(reply.blocks), "message")
         return "\n".join([reply.text, *(str(block) for block in reply.blocks)])
 
@@ -218,3 +218,43 @@ async def test_a_service_that_the_catalog_does_not_have_is_only_named(desk):
 
     assert "*Service*\\nmystery" in shown
     assert "Dashboards" not in shown
+
+
+# Assets ------------------------------------------------------------------------------------------------------------
+
+
+async def test_assets_are_shown_with_owner_and_what_was_said_of_them_last(desk):
+    desk.catalog = {
+        **CATALOG,
+        "assets": {"db-1": {"kind": "database", "service": "ledger", "owner": "payments"}, "web-1": {}},
+    }
+    incident = await desk.incident(None)
+    await desk.add(
+        Run(
+            id="r1", incident_id=incident.id, number=1, runbook="b", sha256="x", definition={}, requested_by="U1",
+            concurrency_key="k", state="succeeded", requested_at=NOW,
+        )
+    )  # fmt: skip
+    for asset, kind, ok, text in (
+        ("db-1", "backup", True, "3 hours old"), ("db-1", "drift", False, "2 changed <!here>"),
+        ("old", "patch", None, ""),
+    ):  # fmt: skip
+        await desk.add(
+            AssetReport(asset=asset, kind=kind, ok=ok, text=text, runbook="b", run_id="r1", at=NOW - timedelta(hours=1))
+        )
+
+    shown = await desk.say(command=assets)
+    assert "*3 assets*" in shown
+    assert "*db-1* database · ledger · payments" in shown
+    assert ":white_check_mark: backup <!date^" in shown
+    assert ":x: drift <!date^" in shown
+    assert "*old* not in catalog.yaml" in shown
+    assert "*web-1* host\\n    nothing reported yet" in shown
+    assert "<!here>" not in shown
+    assert shown.index("*db-1*") < shown.index("*web-1*")
+
+    assert "*2 assets: bad*" in await desk.say("bad", command=assets)
+    assert "*1 asset: ledger*" in await desk.say("ledger", command=assets)
+    assert "0 assets: zzz" in await desk.say("zzz", command=assets)
+    assert ":x: drift" in await desk.say("ledger")
+    assert "*Assets*" not in await desk.say("checkout")
