@@ -37,10 +37,10 @@ def play(database_url, tmp_path, pagerduty, mail, app_manifest):
     hands = Hands()
 
     @asynccontextmanager
-    async def made(under: str = "") -> AsyncIterator[tuple[Stage, Hands]]:
+    async def made(under: str = "", **tempo: float) -> AsyncIterator[tuple[Stage, Hands]]:
         folder = configured(tmp_path / "config", pagerduty, LETTERS.format(port=mail.port), under)
-        tempo = replace(QUICK, watch_seconds=0.2, probe_seconds=0.5)
-        async with staged(database_url, folder, app_manifest, clock=hands, tempo=tempo) as stage:
+        quick = replace(QUICK, watch_seconds=0.2, **tempo)
+        async with staged(database_url, folder, app_manifest, clock=hands, tempo=quick) as stage:
             pagerduty.hooks = [Hook(f"{stage.url}/pagers/pagerduty", [SECRET])]
             yield stage, hands
 
@@ -111,7 +111,7 @@ async def test_a_routing_key_that_is_gone_is_told_and_a_letter_goes_out(play, pa
 
 
 async def test_a_revoked_token_stops_no_page_and_what_needs_it_is_told(play, pagerduty, mail):
-    async with play() as (stage, _):
+    async with play(probe_seconds=0.5) as (stage, _):
         pagerduty.token = "another-token-0123456789"
         alice = stage.sandbox.actor("alice")
         await stage.alert(alertmanager())
