@@ -54,6 +54,7 @@ from bot.kit.errors import BotError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
+from bot.postmortems import press
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
@@ -133,7 +134,7 @@ def shelves() -> Shelves:
         steps=Shelf("bot.steps", must_have=("Params", "run", "EFFECT")).load(),
         pagers=Shelf("bot.pagers", must_have=("make",)).find(),  # one of them is used
         trackers=Shelf("bot.trackers", must_have=("Options", "make", "genuine", "heard")).load(),
-        exporters=Shelf("bot.exporters", must_have=("export",)).load(),
+        exporters=Shelf(press.SHELF, must_have=press.NEEDS).find(),  # they write in a process of their own
         sinks=Shelf("bot.sinks", must_have=("Settings", "make")).load(),
         commands=Shelf("bot.slack.commands", must_have=("USAGE", "run")).load(),
         actions=Shelf("bot.slack.actions", must_have=("BUTTONS",)).load(),

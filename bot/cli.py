@@ -1,14 +1,16 @@
 """What an operator types. What is meant for programs is JSON alone on stdout; everything else goes to stderr."""
 
 import asyncio
+import contextlib
 import gc
 import getpass
+import importlib
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -32,6 +34,8 @@ from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
+from bot.postmortems import press
+from bot.postmortems.exporter import file_name
 from bot.reactions import react
 from bot.runs import approval as approvals
 from bot.runs import audit, cron, params, process, recorded
@@ -650,33 +654,89 @@ def from_incident(
 @postmortem.command("export")
 def export(
     reference: Annotated[str, typer.Argument(help="INC-1")],
-    format_: Annotated[str, typer.Option("--format", help="md")] = "md",
-    target: Annotated[str, typer.Option("--out", help="a file; - for standard output")] = "-",
+    format_: Annotated[
+        str | None, typer.Option("--format", help="how it is written; by the ending of --out if not said, else md")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--out", help="a file or a folder; - for standard output; inc-1-postmortem-1.md here")
+    ] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="a revision as it was stored, and no new one is written")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that exists")] = False,
 ) -> None:
     """Write the post-mortem of an incident as a file. Works beside a running bot."""
     exporters = app.shelves().exporters
-    if format_ not in exporters:
-        raise UserError(f"There is no format {format_!r}; there is: {', '.join(exporters)}")
+    name = format_ or _by_ending(exporters, target) or "md"
+    if name not in exporters:
+        raise UserError(f"There is no format {name!r}; there is: {', '.join(exporters)}")
 
-    async def work(engine: Engine) -> bytes:
+    async def work(engine: Engine) -> None:
         async with engine.db.read() as session:
             incident = await _incident(session, reference)
-        document = await drafts.draft(engine, react, incident.id, now=utc_now())
+            stored = await drafts.stored(session, incident.id, revision) if revision else None
+            newest = await drafts.newest(session, incident.id) if revision and not stored else None
+        if revision and not stored:
+            told = f"the newest is {newest.revision}" if newest else "it has none yet"
+            raise UserError(f"{incident.reference} has no revision {revision} of its post-mortem; {told}.")
+        document = stored or await drafts.draft(engine, react, incident.id, now=utc_now())
+        place = _place(target, file_name(incident.reference, document.revision, exporters[name]), force=force)
+        content = await press.write(exporters, name, document)
+        _put(place, content)
         async with engine.transaction() as tx:
             await timeline.record(
                 tx,
                 react,
                 incident.id,
                 "postmortem.exported",
-                f"Post-mortem draft, revision {document.revision}, exported as {format_}",
+                f"Post-mortem draft, revision {document.revision}, exported as {name}",
                 now=utc_now(),
                 actor="bot",
-                data={"revision": document.revision, "exporter": format_, "place": "file"},
+                data={"revision": document.revision, "exporter": name, "place": "file"},
             )
-        content: bytes = exporters[format_].export(document)
-        return content
 
-    _put(target, _beside(work))
+    with _busy(f"Writing the post-mortem of {reference} as {name}"):
+        _beside(work)
+
+
+@postmortem.command("schema")
+def document_schema() -> None:
+    """Print the JSON Schema of what --format json writes."""
+    out(json.dumps(app.shelves().exporters["json"].schema(), indent=2, ensure_ascii=False))
+
+
+def _by_ending(exporters: Shelf, target: str | None) -> str | None:
+    """The format whose files end like *target*: the longest ending counts."""
+    fitting = [
+        (len(exporters[name].SUFFIX), name) for name in exporters if (target or "").endswith(exporters[name].SUFFIX)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _place(target: str | None, name: str, *, force: bool) -> str:
+    """Where a file goes; UserError if one is there that nobody said to write over."""
+    if target == "-":
+        return target
+    place = Path(target or name)
+    if place.is_dir():
+        place /= name
+    if place.exists() and not force:
+        raise UserError(f"{place} exists; --force writes over it, --out FILE writes elsewhere.")
+    return str(place)
+
+
+@contextlib.contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Show a person at a terminal that it goes on, and for how long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    # Loaded here: the bot that runs for months shows no progress to anybody.
+    rich, terminal = importlib.import_module("rich.progress"), importlib.import_module("rich.console")
+    shown = (rich.SpinnerColumn(), rich.TextColumn("{task.description}"), rich.TimeElapsedColumn())
+    with rich.Progress(*shown, console=terminal.Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
 
 
 @timelines.command("export")

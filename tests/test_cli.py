@@ -270,6 +270,56 @@ def test_the_timeline_is_a_list_of_events_with_kind_and_time(tocsin, monkeypatch
     assert all(event["at"].startswith("20") for event in events)
 
 
+def test_the_ending_of_the_file_says_the_format(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--out", str(tmp_path / "inc.html"))
+
+    assert (code, err) == (0, f"written: {tmp_path / 'inc.html'}\n")
+    assert (tmp_path / "inc.html").read_text().startswith("<!doctype html>")
+
+
+def test_without_a_name_the_file_has_that_of_incident_and_revision(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+
+    assert tocsin("postmortem", "export", "INC-1", "--format", "json")[0] == 0
+
+    told = json.loads((tmp_path / "inc-1-postmortem-1.json").read_text())
+    assert (told["incident"], told["revision"]) == ("INC-1", 1)
+
+
+def test_a_file_is_written_over_only_by_force(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    there = tmp_path / "a.md"
+    there.write_text("mine")
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--out", str(there))
+    assert (code, there.read_text()) == (2, "mine")
+    assert f"{there} exists; --force writes over it" in err
+
+    assert tocsin("postmortem", "export", "INC-1", "--out", str(there), "--force")[0] == 0
+    assert there.read_text().startswith("---\n")
+
+
+def test_a_stored_revision_can_be_asked_for(tocsin, monkeypatch, incident):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    assert tocsin("postmortem", "export", "INC-1", "--out", "first.md")[0] == 0
+
+    assert tocsin("postmortem", "export", "INC-1", "--revision", "1", "--out", "second.md")[0] == 0
+    assert Path("first.md").read_bytes() == Path("second.md").read_bytes()
+
+    code, _, err = tocsin("postmortem", "export", "INC-1", "--revision", "7")
+    assert code == 2
+    assert "INC-1 has no revision 7 of its post-mortem; the newest is 1." in err
+
+
+def test_the_schema_of_a_document_is_printed(tocsin):
+    code, out, _ = tocsin("postmortem", "schema")
+
+    assert code == 0
+    assert "facts" in json.loads(out)["properties"]
+
+
 @pytest.mark.parametrize("wrong", ["INC-99", "nonsense", "INC-"])
 def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wrong):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
@@ -282,7 +332,7 @@ def test_an_incident_that_is_not_there_is_said(tocsin, monkeypatch, incident, wr
 def test_an_unknown_format_names_those_there_are(tocsin, monkeypatch, incident):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
 
-    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "docx")[2]
+    assert "md" in tocsin("postmortem", "export", "INC-1", "--format", "rtf")[2]
 
 
 NIGHTLY = """version: 1

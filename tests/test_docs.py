@@ -52,6 +52,7 @@ from bot.settings import Settings
 from bot.slack import manifest
 from bot.slack.context import Context
 from tests.fakes.receiver import Receiver
+from tests.postmortems.papers import written
 from tests.sinks.conftest import said
 
 ROOT = Path(__file__).parents[1]
@@ -718,12 +719,11 @@ async def test_the_example_command_answers(plugins, sqlite_template, tmp_path):
 
 
 def test_the_example_exporter_writes_and_lets_no_markup_through(plugins):
-    exporter = plugins.exporters["html"]
+    exporter = plugins.exporters["txt"]
 
-    made = exporter.export(SimpleNamespace(text="# INC-1\n\n<script>alert(1)</script>"))
+    made = exporter.export(written("---\nid: INC-1\n---\n# INC-1: down\n\n**We** [saw](https://example.com) it.\n"))
 
-    assert b"<h1>INC-1</h1>" in made
-    assert b"<script>" not in made
+    assert made.decode() == "INC-1: down\n\nWe saw it.\n\nINC-1 · revision 1 · 2026-03-02 15:30 UTC\n"
 
 
 @pytest.fixture
@@ -784,7 +784,7 @@ def test_every_page_can_be_reached_from_the_readme(page):
 
 def test_the_files_named_in_the_text_exist():
     # What a reader would add: placeholders and the examples of adding.md.
-    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|html|ntfy)\b")
+    new = re.compile(r"NAME|\bID\b|tests/slack/commands|\b(test_)?(uptime|port|roles|txt|ntfy)\b")
     missing = [
         f"{name}: {path}"
         for name in NAMES

@@ -4,6 +4,7 @@ from bot.postmortems.model import Postmortem
 
 SUFFIX = ".md"
 MEDIA_TYPE = "text/markdown; charset=utf-8"
+QUICK = True
 
 
 def export(document: Postmortem) -> bytes:

@@ -81,28 +81,29 @@ def svg(chart: Chart) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {tall}" width="{WIDTH}" height="{tall}"'
         ' font-family="DejaVu Sans" font-size="13" fill="#1d2733">',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        _text(20, 28, chart.title, 96, 'font-size="17"'),
-        _text(20, 49, f"{_period(chart)}{'; ' if chart.note else ''}{chart.note}", 130, 'fill="#55606c"'),
+        label(20, 28, chart.title, 96, 'font-size="17"'),
+        label(20, 49, f"{_period(chart)}{'; ' if chart.note else ''}{chart.note}", 130, 'fill="#55606c"'),
     ]
     for value in ticks:
         at = f"{y(value):.1f}"
         made.append(f'<path d="M{_LEFT} {at}H{WIDTH - _RIGHT}" stroke="#e1e5ea"/>')
-        made.append(_text(_LEFT - 8, y(value) + 4.5, _number(value, ticks), 12, 'text-anchor="end" fill="#55606c"'))
-    for moment, told in _moments(chart, span):
+        made.append(label(_LEFT - 8, y(value) + 4.5, _number(value, ticks), 12, 'text-anchor="end" fill="#55606c"'))
+    for moment, told in times(chart.start, chart.end):
         at = f"{x(moment):.1f}"
         made.append(f'<path d="M{at} {_TOP}v{PLOT + 5}" stroke="#e1e5ea"/>')
-        made.append(_text(x(moment), _TOP + PLOT + 22, told, 12, 'text-anchor="middle" fill="#55606c"'))
+        made.append(label(x(moment), _TOP + PLOT + 22, told, 12, 'text-anchor="middle" fill="#55606c"'))
     made.append(f'<path d="M{_LEFT} {_TOP}v{PLOT}H{WIDTH - _RIGHT}" fill="none" stroke="#8a95a1"/>')
     made += _mark(chart, x)
     if not any(line.points for line in lines):
-        made.append(_text(WIDTH / 2, _TOP + PLOT / 2, "no data", 20, 'text-anchor="middle" font-size="20"'))
+        made.append(label(WIDTH / 2, _TOP + PLOT / 2, "no data", 20, 'text-anchor="middle" font-size="20"'))
     for number, line in enumerate(lines):
         made.append(_drawn(line, number, chart.step, x, y))
     made += _legend(lines)
     return "\n".join([*made, "</svg>"])
 
 
-def _text(x: float, y: float, text: str, limit: int, style: str = "") -> str:
+def label(x: float, y: float, text: str, limit: int, style: str = "") -> str:
+    """Words at a place, whatever they are made of."""
     shown = escape(clip(_NOT_XML.sub("", clean(text)).replace("\n", " "), limit))
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{shown}</text>'
 
@@ -160,10 +161,11 @@ def _moment(seconds: float) -> datetime | None:
         return None
 
 
-def _moments(chart: Chart, span: float) -> Iterator[tuple[float, str]]:
-    """The times that are written below the plot."""
-    tick = next((n for n in _TICKS if span / n <= 8), _TICKS[-1])
-    for n in range(math.ceil(chart.start / tick), math.floor(chart.end / tick) + 1):
+def times(start: float, end: float) -> Iterator[tuple[float, str]]:
+    """The times that are written below a plot from *start* to *end*, at most nine."""
+    span = max(end - start, 1.0)
+    tick = next((n for n in _TICKS if span / n <= 8), math.ceil(span / 8 / _TICKS[-1]) * _TICKS[-1])
+    for n in range(math.ceil(start / tick), math.floor(end / tick) + 1):
         moment = _moment(n * tick)
         if moment is None:
             return
@@ -181,7 +183,7 @@ def _mark(chart: Chart, x: _Place) -> list[str]:
     style = f'text-anchor="{"end" if left else "start"}" fill="#c81e1e"'
     return [
         f'<path d="M{at:.1f} {_TOP - 18}v{PLOT + 18}" stroke="#c81e1e" stroke-width="2" stroke-dasharray="6 4"/>',
-        _text(at + (-6 if left else 6), _TOP - 7, told, 40, style),
+        label(at + (-6 if left else 6), _TOP - 7, told, 40, style),
     ]
 
 
@@ -222,4 +224,4 @@ def _legend(lines: Sequence[Line]) -> Iterator[str]:
         # A picture inside the picture: what is too long for its column is cut off and runs into no other.
         yield f'<svg x="{x}" y="{y}" width="{wide - 10}" height="{_ROW}">'
         yield f'<path d="M0 11h26" {_stroke(number)}/>'
-        yield _text(34, 15.5, line.name, 60) + "</svg>"
+        yield label(34, 15.5, line.name, 60) + "</svg>"

@@ -97,19 +97,9 @@ async def find(session: AsyncSession, approval_id: str, *, lock: bool = False) -
     return found
 
 
-async def ask(
-    tx: Tx,
-    react: React,
-    run: Run,
-    step_id: str,
-    question: Question,
-    *,
-    now: datetime,
-    plan: Sequence[str],
-    digest: str,
-) -> Approval:
-    """Put the question; the run waits from now on. *plan* says what a yes is for, *digest* stands for all of it."""
-    approval = Approval(
+def asked(run: Run, step_id: str, question: Question, *, now: datetime, plan: Sequence[str], digest: str) -> Approval:
+    """A question as it is asked now."""
+    return Approval(
         id=derived_id("approval", step_id),
         run_id=run.id,
         step_id=step_id,
@@ -126,6 +116,21 @@ async def ask(
         asked_at=now,
         expires_at=now + question.expires,
     )
+
+
+async def ask(
+    tx: Tx,
+    react: React,
+    run: Run,
+    step_id: str,
+    question: Question,
+    *,
+    now: datetime,
+    plan: Sequence[str],
+    digest: str,
+) -> Approval:
+    """Put the question; the run waits from now on. *plan* says what a yes is for, *digest* stands for all of it."""
+    approval = asked(run, step_id, question, now=now, plan=plan, digest=digest)
     tx.session.add(approval)
     await tx.session.flush()
     run.state = RunState.WAITING

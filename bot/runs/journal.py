@@ -197,7 +197,7 @@ class Journal:
 
     async def started(self, run: Run, step: Step, place: Place, attempt: int, name: str, effect: str) -> RunStep:
         """An attempt at a step begins right after this is written down."""
-        row = self._row(run, step, place, attempt, name, effect, StepState.RUNNING)
+        row = begun(run, step, place, attempt, name, effect, StepState.RUNNING, self.clock())
         async with self.engine.transaction() as tx:
             there = await runs.find(tx.session, run.id, lock=True)
             if there.state != RunState.RUNNING or there.round != run.round:
@@ -215,7 +215,7 @@ class Journal:
 
     async def skipped(self, run: Run, step: Step, place: Place, name: str, why: str) -> None:
         """A step is not needed."""
-        row = self._row(run, step, place, 1, name, "read", StepState.SKIPPED)
+        row = begun(run, step, place, 1, name, "read", StepState.SKIPPED, self.clock())
         row.summary = clip(one_line(why), SUMMARY)
         row.ended_at = row.started_at
         async with self.engine.transaction() as tx:
@@ -365,25 +365,6 @@ class Journal:
             text = f"Run {run.number}: “{row.name}” gave {kept.name}"
             await runs.event(tx, self.react, run, "run.file_made", text, now=now, actor="bot", data=about, once=kept.id)
 
-    def _row(
-        self, run: Run, step: Step, place: Place, attempt: int, name: str, effect: str, state: StepState
-    ) -> RunStep:
-        return RunStep(
-            id=derived_id("step", run.id, place.path, attempt),
-            run_id=run.id,
-            path=place.path,
-            phase=place.phase,
-            position=place.position,
-            attempt=attempt,
-            step=step.key,
-            name=name,
-            type=step.type,
-            effect=effect,
-            state=state,
-            result={} if place.items is None else {"items": place.items},
-            started_at=self.clock(),
-        )
-
     async def _event(
         self, tx: Tx, run: Run, row: RunStep, kind: str, text: str, data: Mapping[str, Any] | None = None
     ) -> None:
@@ -417,6 +398,27 @@ class Journal:
                 log.warning("run.journal_waits", wait_seconds=wait, reason=type(error).__name__)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 10.0)
+
+
+def begun(
+    run: Run, step: Step, place: Place, attempt: int, name: str, effect: str, state: StepState, now: datetime
+) -> RunStep:
+    """The row of an attempt that begins now. Begun anew after a crash it is the same one."""
+    return RunStep(
+        id=derived_id("step", run.id, place.path, attempt),
+        run_id=run.id,
+        path=place.path,
+        phase=place.phase,
+        position=place.position,
+        attempt=attempt,
+        step=step.key,
+        name=name,
+        type=step.type,
+        effect=effect,
+        state=state,
+        result={} if place.items is None else {"items": place.items},
+        started_at=now,
+    )
 
 
 async def _add(tx: Tx, row: RunStep) -> None:

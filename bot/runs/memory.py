@@ -8,13 +8,11 @@ from typing import Any
 from bot.alerts.model import AlertRow
 from bot.incidents.model import Incident, Sev, Status
 from bot.kit.clock import Clock, parse_time
-from bot.kit.ids import derived_id, new_id
+from bot.kit.ids import new_id
 from bot.kit.text import clip, one_line
 from bot.runs import approval as approvals
-from bot.runs import run as runs
-from bot.runs.journal import SUMMARY, Opened, Outcome, Place, paused
+from bot.runs.journal import SUMMARY, Opened, Outcome, Place, begun, paused
 from bot.runs.model import ENDED, PAUSED, Approval, ApprovalState, Phase, Run, RunState, RunStep, StepState, Vote
-from bot.runs.params import Param
 from bot.runs.runbook import Alert, Runbook, Step
 from bot.runs.step import Question
 
@@ -62,14 +60,17 @@ class Memory:
 
     async def started(self, run: Run, step: Step, place: Place, attempt: int, name: str, effect: str) -> RunStep:
         """An attempt at a step begins."""
-        return RunStep(**self._row(step, place, attempt, name, effect, StepState.RUNNING).model_dump())
+        row = begun(self.run, step, place, attempt, name, effect, StepState.RUNNING, self.clock())
+        self.rows.append(row)
+        return RunStep(**row.model_dump())
 
     async def still_mine(self) -> None:
         """Nobody else knows of the run."""
 
     async def skipped(self, run: Run, step: Step, place: Place, name: str, why: str) -> None:
         """A step is not needed."""
-        row = self._row(step, place, 1, name, "read", StepState.SKIPPED)
+        row = begun(self.run, step, place, 1, name, "read", StepState.SKIPPED, self.clock())
+        self.rows.append(row)
         row.summary, row.ended_at = clip(one_line(why), SUMMARY), row.started_at
         self.told(row)
 
@@ -92,23 +93,7 @@ class Memory:
 
     async def asked(self, run: Run, row: RunStep, question: Question, plan: list[str], digest: str) -> Approval:
         """People are asked, and the run waits for them."""
-        approval = Approval(
-            id=derived_id("approval", row.id),
-            run_id=run.id,
-            step_id=row.id,
-            incident_id=run.incident_id,
-            prompt=question.prompt,
-            plan=list(plan),
-            who=approvals.who(question, runs.definition(run)),
-            count=question.count,
-            not_requester=question.not_requester,
-            require_reason=question.require_reason,
-            inputs={name: Param.model_validate(one).model_dump(mode="json") for name, one in question.inputs.items()},
-            sha256=run.sha256,
-            digest=digest,
-            asked_at=self.clock(),
-            expires_at=self.clock() + question.expires,
-        )
+        approval = approvals.asked(run, row.id, question, now=self.clock(), plan=plan, digest=digest)
         self.approvals.append(approval)
         self.run.state = RunState.WAITING
         return approval
@@ -155,24 +140,6 @@ class Memory:
         self.run.state = RunState.QUEUED
         self.run.round += 1
         return self.run.round
-
-    def _row(self, step: Step, place: Place, attempt: int, name: str, effect: str, state: StepState) -> RunStep:
-        row = RunStep(
-            id=derived_id("step", self.run.id, place.path, attempt),
-            run_id=self.run.id,
-            path=place.path,
-            phase=place.phase,
-            position=place.position,
-            attempt=attempt,
-            step=step.key,
-            name=name,
-            type=step.type,
-            effect=effect,
-            state=state,
-            started_at=self.clock(),
-        )
-        self.rows.append(row)
-        return row
 
 
 def remembered(
