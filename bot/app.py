@@ -256,6 +256,7 @@ class Bot:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
         found += self._untold()
+        found += self._unused()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         found += [
             f"{where}: there is no runbook {runbook!r}"
@@ -309,6 +310,15 @@ class Bot:
             if services and route.service is not None and route.service not in services
         ]
         return found
+
+    def _unused(self) -> list[str]:
+        """Pagers that are described and wake nobody."""
+        general = self.config.general
+        return [
+            f"tocsin.yaml: {name}: is described, but neither pager nor fallback_pagers names it, so it wakes nobody"
+            for name in self.shelves.pagers
+            if getattr(general, name, None) is not None and name not in (general.pager, *general.fallback_pagers)
+        ]
 
     def _idle(self) -> list[str]:
         """What is meant to happen by itself, and cannot."""

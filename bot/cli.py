@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -27,14 +28,14 @@ from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
 from bot.kit import log, yaml
-from bot.kit import table as tables
 from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.postmortems import draft as drafts
-from bot.postmortems import press
+from bot.postmortems import lint as linter
+from bot.postmortems import press, rules, sarif
 from bot.postmortems.exporter import file_name
 from bot.reactions import react
 from bot.runs import approval as approvals
@@ -171,41 +172,39 @@ def deliveries(
         bool, typer.Option("--failed", help="only those that were given up or fail at the moment")
     ] = False,
     again: Annotated[
-        str | None, typer.Option("--again", help="id of a delivery to try anew, or how it begins; the bot does it")
+        str | None,
+        typer.Option("--again", help="id of a delivery to try anew, or how it begins; all: what was given up"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, newest first")] = 50,
 ) -> None:
     """Show what sinks were told of incidents, and what not. Works beside a running bot."""
     if again is not None:
 
-        async def retry(engine: Engine) -> outgoing.Outgoing:
+        async def retry(engine: Engine) -> list[outgoing.Outgoing]:
             async with engine.transaction() as tx:
-                return await outgoing.again(tx, again, now=utc_now())
+                if again == "all":
+                    return await outgoing.all_again(tx, now=utc_now())
+                return [await outgoing.again(tx, again, now=utc_now())]
 
-        row = _beside(retry)
-        out(f"{row.id[:12]} for {row.sink} is tried anew.")
+        for row in (tried := _beside(retry)):
+            out(f"{row.id[:12]} for {row.sink}")
+        say(f"{len(tried)} tried anew, by the bot that runs")
         return
 
     async def work(engine: Engine) -> list[tuple[outgoing.Outgoing, int]]:
         async with engine.db.read() as session:
             return await outgoing.listed(session, failed=failed, limit=limit)
 
-    rows = [
-        (
-            row.id[:12],
-            row.sink,
-            f"INC-{number}" if number else "OPS-0",
-            row.kind,
-            row.state.replace("_", " "),
-            str(row.attempts),
-            f"{row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at:%m-%d %H:%M:%S}",
-            row.detail,
-        )
-        for row, number in _beside(work)
-    ]
-    if rows:
-        out(tables.table(("id", "sink", "incident", "event", "state", "tries", "next or end (UTC)", "said"), rows))
-    say(f"{len(rows)} deliveries" if rows else "no deliveries")
+    found = _beside(work)
+    for row, number in found:
+        when = row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at
+        what = "next try" if row.state == outgoing.WAITING else "since"
+        about = f"INC-{number}" if number else "OPS-0"
+        state = row.state.replace("_", " ")
+        out(f"{row.id[:12]}  {row.sink}  {about}  {row.kind}  {state}  {what} {when:%Y-%m-%d %H:%M:%S} UTC")
+        if row.detail:
+            out(f"  {row.detail} ({row.attempts} {'try' if row.attempts == 1 else 'tries'})")
+    say(f"{len(found)} deliveries" if found else "no deliveries")
 
 
 @cli.command()
@@ -666,7 +665,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="write over a file that exists")] = False,
 ) -> None:
     """Write the post-mortem of an incident as a file. Works beside a running bot."""
-    exporters = app.shelves().exporters
+    bot = app.build(Settings(), environment())
+    exporters, follows = bot.shelves.exporters, bot.react
     name = format_ or _by_ending(exporters, target) or "md"
     if name not in exporters:
         raise UserError(f"There is no format {name!r}; there is: {', '.join(exporters)}")
@@ -679,14 +679,14 @@ def export(
         if revision and not stored:
             told = f"the newest is {newest.revision}" if newest else "it has none yet"
             raise UserError(f"{incident.reference} has no revision {revision} of its post-mortem; {told}.")
-        document = stored or await drafts.draft(engine, react, incident.id, now=utc_now())
+        document = stored or await drafts.draft(engine, follows, incident.id, now=utc_now())
         place = _place(target, file_name(incident.reference, document.revision, exporters[name]), force=force)
         content = await press.write(exporters, name, document)
         _put(place, content)
         async with engine.transaction() as tx:
             await timeline.record(
                 tx,
-                react,
+                follows,
                 incident.id,
                 "postmortem.exported",
                 f"Post-mortem draft, revision {document.revision}, exported as {name}",
@@ -737,6 +737,48 @@ def _busy(what: str) -> Iterator[None]:
     with rich.Progress(*shown, console=terminal.Console(stderr=True), transient=True) as progress:
         progress.add_task(what, total=None)
         yield
+
+
+@postmortem.command("lint")
+def lint_postmortem(
+    file: Annotated[Path, typer.Argument(help="any Markdown file; - for standard input")],
+    participants: Annotated[
+        Path | None, typer.Option(help="a file with the names of the people in it, one on each line")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="text, json or sarif")] = "text",
+    language: Annotated[str, typer.Option(help="the rules of which language")] = "en",
+) -> None:
+    """Look for language that blames people, and for what a post-mortem lacks; exit code 1 if anything is an error."""
+    if format_ not in ("text", "json", "sarif"):
+        raise UserError(f"There is no format {format_!r}; there is: text, json, sarif")
+    known = rules.rules(language)
+    people = _text(participants).splitlines() if participants else []
+    findings = linter.lint(_text(file), people, known)
+    if format_ == "json":
+        out(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    elif format_ == "sarif":
+        out(
+            json.dumps(
+                sarif.sarif(findings, "stdin.md" if str(file) == "-" else str(file)), indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        for one in findings:
+            out(f"{file}:{one.line}:{one.column}: {one.level} {one.rule}: “{one.text}” {one.why} {one.hint}")
+        counts = [f"{sum(one.level == level for one in findings)} {level}" for level in ("error", "warn", "info")]
+        say(", ".join(counts) if findings else "nothing to look at")
+    if any(one.level == "error" for one in findings):
+        raise SystemExit(1)
+
+
+def _text(file: Path) -> str:
+    try:
+        text = _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}).") from None
+    if len(text) > linter.LIMIT:
+        raise UserError(f"{file} is longer than {linter.LIMIT // 1_000_000} million characters.")
+    return text
 
 
 @timelines.command("export")

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlmodel
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook
-from bot.incidents.model import Sev
+from bot.incidents.model import Incident, Sev
+from bot.incidents.outgoing import Outgoing
 from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.reactions import react
@@ -437,6 +439,68 @@ def test_a_route_to_a_service_that_the_catalog_does_not_have_is_told(tocsin, tmp
     code, out, _ = tocsin("catalog", "check")
 
     assert (code, out) == (1, "routes.yaml: route 'pay': catalog.yaml has no service 'chekout'\n")
+
+
+def test_deliveries_are_listed_and_tried_anew(tocsin, tmp_path):
+    assert tocsin("migrate")[0] == 0
+    empty = tocsin("deliveries")
+    engine, now = Database(f"sqlite:///{tmp_path}/tocsin.db").sync_engine(), utc_now()
+    values = {"severity": "SEV1", "status": "closed", "detected_at": now, "opened_at": now, "is_open": False}
+    rows = [
+        Outgoing(
+            id=letter * 32,
+            sink="archive",
+            incident_id="i1",
+            event_id=letter,
+            kind="note.added",
+            state=state,
+            detail=detail,
+            attempts=1,
+            recorded_at=now,
+            created_at=now,
+            next_at=now,
+        )
+        for letter, state, detail in (("a", "delivered", "HTTP 200"), ("b", "given_up", "refused it (HTTP 401)"))
+    ]
+    with sqlmodel.Session(engine) as session:
+        session.add(Incident(id="i1", number=7, title="x", **values))
+        session.commit()
+        session.add_all(rows)
+        session.commit()
+    engine.dispose()
+
+    listed, failed = tocsin("deliveries"), tocsin("deliveries", "--failed")
+    missing, short = tocsin("deliveries", "--again", "cccccc"), tocsin("deliveries", "--again", "b")
+    again, rest = tocsin("deliveries", "--again", "all"), tocsin("deliveries", "--failed")
+
+    assert "no deliveries" in empty[2]
+    assert ["HTTP 200" in listed[1], "INC-7" in listed[1], "given up" in listed[1]] == [True] * 3
+    assert ("HTTP 200" in failed[1], "refused it (HTTP 401)" in failed[1]) == (False, True)
+    assert (missing[0], short[0]) == (2, 2)
+    assert "six characters" in short[2]
+    assert (again[0], again[1].split()[0]) == (0, "b" * 12)
+    assert "no deliveries" in rest[2]
+
+
+def test_check_names_pagers_and_sinks_that_lead_nowhere(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    tocsin("migrate")
+    put(
+        tmp_path / "config" / "tocsin.yaml",
+        "version: 1\nemail: {host: localhost, tls: none, from: a@example.com, to: [b@example.com]}\n",
+    )
+    put(
+        tmp_path / "config" / "sinks.yaml",
+        "version: 1\nsinks:\n  shop:\n    kind: webhook\n    url: https://hooks.example.com\n"
+        "    secret: {file: secret}\n    services: [nonsuch]\n    events: [incidnt.opened]\n",
+    )
+    put(tmp_path / "config" / "secret", "s" * 40)
+    code, _, err = tocsin("check")
+
+    assert code == 1
+    assert "tocsin.yaml: email: is described, but neither pager nor fallback_pagers names it" in err
+    assert "sinks.yaml:3: sink 'shop': there is no service 'nonsuch' in catalog.yaml" in err
+    assert "sinks.yaml:3: sink 'shop': no kind of event fits 'incidnt.opened'" in err
 
 
 def test_a_catalog_is_made_of_backstages_files_and_passes_the_check(tocsin, tmp_path):
