@@ -47,7 +47,7 @@ from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
 from bot.incidents.tickets import Tickets
-from bot.incidents.tracker import Tracker
+from bot.incidents.tracker import Changes, Tracker
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database, unavailable
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -68,6 +68,7 @@ from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.change import POLL_SECONDS, Clearing
 from bot.runs.filing import Filing
 from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
@@ -162,6 +163,7 @@ class Tempo:
     probe_seconds: float = 300.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
+    change_seconds: float = POLL_SECONDS
     fresh_seconds: float = FRESH
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
@@ -267,6 +269,7 @@ class Bot:
         found += self.dangling()
         found += self.reach.oddities()
         found += self.tracking.oddities()
+        found += self._untracked()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
             found += [str(problem) for problem in self.books.refused]
@@ -310,6 +313,23 @@ class Bot:
             if services and route.service is not None and route.service not in services
         ]
         return found
+
+    def _untracked(self) -> list[str]:
+        """Rules of trackers.yaml that can never be met, or never kept."""
+        file = self.tracking.file
+        named = [(f"findings of {rule.tracker}", rule.runbook) for rule in file.findings]
+        named += [(f"changes of {rule.tracker}", rule.runbook) for rule in file.changes]
+        found = [
+            f"trackers.yaml: {where}: there is no runbook {runbook!r}"
+            for where, runbooks in named
+            for runbook in runbooks
+            if runbook not in self.books.runbooks
+        ]
+        without = [rule.tracker for rule in file.changes if not isinstance(self.trackers.get(rule.tracker), Changes)]
+        return found + [
+            f"trackers.yaml: changes: {name} has no change requests, so what these rules match will never run"
+            for name in dict.fromkeys(without)
+        ]
 
     def _unused(self) -> list[str]:
         """Pagers that are described and wake nobody."""
@@ -501,6 +521,11 @@ class Bot:
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
             pages=lambda run, incident: pages(incident),
         )
+        clearing = Clearing(
+            self.engine, self.react, self.clock, self.tracking, self.trackers, self.tempo.change_seconds
+        )
+        if self.tracking.file.changes:
+            interpreter.clearance = clearing
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
         filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
@@ -569,7 +594,9 @@ class Bot:
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
         filing = Filing(self.engine, self.clock, self.tracking)
-        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy, filing.file)
+        aftermath = Aftermath(
+            self.engine, self.react, intake.accept, self.clock, policy, filing.file, clearing.conclude
+        )
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )

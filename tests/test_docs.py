@@ -344,6 +344,7 @@ def test_every_key_of_a_whole_file_is_named(title, model):
         ("A tracker", tracking.Entry),
         ("Which incidents get a ticket", tracking.Rule),
         ("Findings", tracking.FindingRule),
+        ("Change requests", tracking.ChangeRule),
     ],
 )
 def test_every_key_of_a_tracker_is_listed(title, model):

@@ -106,10 +106,12 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
         case "task.dropped" | "followup.dropped" | "task.reopened" | "followup.reopened":
             return Notice(f"{event.text}{_by(event)}", ":ballot_box_with_check:")
-        case "ticket.opened" | "ticket.linked":
+        case "ticket.opened" | "ticket.linked" | "change.opened":
             url = event.data.get("url")
             return Notice(event.text + (f": {url}" if url else ""), ":ticket:")
-        case "ticket.failed":
+        case "change.approved":
+            return Notice(event.text, ":white_check_mark:")
+        case "ticket.failed" | "change.refused":
             return Notice(event.text, ":warning:")
         case "ticket.heard":  # what our side does because of it, it says itself
             return Notice(event.text, ":ticket:") if event.data.get("news") else None

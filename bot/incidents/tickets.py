@@ -33,7 +33,7 @@ from bot.incidents.model import (
     TrackerWord,
 )
 from bot.incidents.timeline import React
-from bot.incidents.tracker import Gone, Heard, Issue, Move, Purpose, Tracker, Wish
+from bot.incidents.tracker import Changes, Gone, Heard, Issue, Move, Purpose, Tracker, Wish
 from bot.kit.clock import Clock
 from bot.kit.db import insert_for
 from bot.kit.errors import PermanentError, UserError
@@ -221,6 +221,8 @@ class Tickets:
                 if not any(one.tracker == name and one.purpose == "incident" for one in there):
                     await want(tx, incident, name, key, now=now)
             for ticket in there:
+                if ticket.purpose == "change":
+                    continue  # it follows its run, not the incident
                 if ticket.tracker in self.trackers and ticket.state == TicketState.MADE:
                     await promise(tx, ticket)
 
@@ -241,6 +243,9 @@ class Tickets:
             await self._fail(ticket, f"trackers.yaml has no tracker {ticket.tracker!r} any more")
             return
         try:
+            if ticket.purpose == "change":
+                await self._concluded(ticket, tracker)
+                return
             if ticket.state == TicketState.WANTED:
                 ticket = await self._opened(ticket, tracker)
             if ticket.state == TicketState.MADE:
@@ -261,6 +266,8 @@ class Tickets:
         structlog.contextvars.bind_contextvars(ticket=ticket.id, incident=ticket.incident_id)
         if tracker is None or ticket.remote_id is None or ticket.state == TicketState.GONE:
             return
+        if ticket.purpose == "change":
+            return  # its run looks by itself
         try:
             issue = await tracker.read(ticket.remote_id)
         except Gone as error:
@@ -355,6 +362,25 @@ class Tickets:
                 text = f"{row.reference} in {row.tracker}: {before} → {issue.status}"
                 data = {"from": before, "to": issue.status}
                 await self._record(tx, row, "ticket.moved", text, now=now, data=data)
+
+    async def _concluded(self, ticket: Ticket, tracker: Tracker) -> None:
+        """The run of a change request has ended."""
+        if not ticket.standing or ticket.remote_id is None or ticket.phase == "closed":
+            return
+        if not isinstance(tracker, Changes):
+            raise PermanentError(f"{ticket.tracker} has no change requests")
+        await self.engine.still_mine()
+        ok = ticket.standing == "done"
+        issue = await tracker.conclude(ticket.remote_id, f"{ticket.key}-end", ok=ok, note=ticket.body)
+        now = self.clock()
+        async with self.engine.transaction() as tx:
+            row = await self._locked(tx, ticket.id)
+            _seen(row, issue, now=now)
+            row.phase, row.error = "closed", None
+            tx.session.add(row)
+            await tx.session.flush()
+            text = f"Change {issue.reference} in {row.tracker} is {issue.status}"
+            await self._record(tx, row, "change.closed", text, now=now, data={"change": row.id}, once=row.id)
 
     def _stands(self, ticket: Ticket, incident: Incident, task: Task | None) -> Phase | None:
         """How our side of a ticket stands; None where our side has no say."""

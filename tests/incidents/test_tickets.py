@@ -6,11 +6,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from bot.catalog.config import Retention
 from bot.catalog.targets import Reach, Secret
 from bot.catalog.tracking import Access, Entry, File, Followups, Rule, StatusMap, Tracking, Truth
 from bot.engine import Engine
 from bot.incidents import lifecycle, tasks, tickets, timeline
 from bot.incidents.model import Incident, Sev, Status, Task, TaskKind, Ticket, TrackerWord
+from bot.incidents.retention import Pruning
 from bot.incidents.tasks import Wish
 from bot.incidents.tickets import Tickets
 from bot.incidents.tracker import Gone, Heard, Issue
@@ -436,6 +438,18 @@ async def test_a_ticket_that_is_there_is_linked_and_moved_nowhere_by_that(engine
     assert (linked.text, linked.actor) == ("Ticket T-9 linked in ops", "U1")
     assert bench.tracker.moves == []
     assert len(await bench.events("ticket.failed")) == 1
+
+
+async def test_which_webhooks_came_is_forgotten_with_other_deliveries_and_tickets_stay(engine):
+    bench = Bench(engine)
+    await bench.declare()
+    await bench.settle()
+    await bench.hear("1", "w1")
+    await Pruning(engine, Retention()).prune((START + timedelta(days=91)).isoformat())
+
+    async with engine.db.read() as session:
+        assert await session.scalar(sa.select(sa.func.count()).select_from(TrackerWord)) == 0
+    assert len(await bench.tickets()) == 1
 
 
 @pytest.mark.parametrize(
