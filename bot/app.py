@@ -55,6 +55,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems import press
+from bot.postmortems.files import Files
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
@@ -107,6 +108,7 @@ PARKED = {
     "page": "paging",
     "alarm": "waking the owner of a runbook",
     "draft": "the post-mortem draft",
+    "export": "the post-mortem as a file",
     "sync_pages": "telling the pager how the incident stands",
     "press": "calling more people by the pager",
 }
@@ -562,7 +564,7 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        share = Share(self.engine, self.react, chat, self.clock, telling.notify)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters))
         intake = Intake(
             self.engine,
             self.react_inside,
@@ -600,6 +602,7 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
+        desk.formats = tuple(self.shelves.exporters)
         desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
         probing = Probing(
             self.engine, self.react, self._pagers(), self.clock, logbook.open, seconds=self.tempo.probe_seconds
@@ -642,6 +645,7 @@ class Bot:
             ("expire", asking.expire),
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
+            ("export", Files(self.engine, self.react, chat, self.clock, self.shelves.exporters).export),
             ("automate", automation.consider),
             ("tickets", tickets.consider),
             ("ticket", tickets.settle),
