@@ -54,6 +54,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems import press
+from bot.postmortems.files import Files
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
@@ -106,6 +107,7 @@ PARKED = {
     "page": "paging",
     "alarm": "waking the owner of a runbook",
     "draft": "the post-mortem draft",
+    "export": "the post-mortem as a file",
     "sync_pages": "telling the pager how the incident stands",
     "press": "calling more people by the pager",
 }
@@ -561,7 +563,7 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        share = Share(self.engine, self.react, chat, self.clock, telling.notify)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters))
         intake = Intake(
             self.engine,
             self.react_inside,
@@ -599,6 +601,7 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
+        desk.formats = tuple(self.shelves.exporters)
         desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
         tickets = Tickets(
             self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
@@ -637,6 +640,7 @@ class Bot:
             ("expire", asking.expire),
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
+            ("export", Files(self.engine, self.react, chat, self.clock, self.shelves.exporters).export),
             ("automate", automation.consider),
             ("tickets", tickets.consider),
             ("ticket", tickets.settle),

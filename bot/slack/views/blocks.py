@@ -180,6 +180,16 @@ def option(text: str, value: str) -> Block:
     return {"text": plain(text, 75), "value": clip(value, 150)}
 
 
+def menu(placeholder: str, action: str, options: Sequence[Block]) -> Block:
+    """A menu in a message: what is chosen comes back like the value of a button."""
+    return {
+        "type": "static_select",
+        "action_id": action,
+        "placeholder": plain(placeholder, 150),
+        "options": list(options[:100]),
+    }
+
+
 def entry(name: str, label: str, element: Block, *, optional: bool = False, hint: str | None = None) -> Block:
     """A labelled field of a form; *name* is what its value and its error are found under."""
     block: Block = {
