@@ -39,6 +39,7 @@ from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.overdue import Overdue, trouble
 from bot.incidents.pager import Acts, Follows, Hears, Looks, Pager
 from bot.incidents.paging import Paging, Rules
+from bot.incidents.probing import Probing, failing
 from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
@@ -161,6 +162,7 @@ class Tempo:
     deliver_seconds: float = 10.0
     deliver_again_seconds: float = FIRST.total_seconds()
     watch_seconds: float = 5.0
+    probe_seconds: float = 300.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
     change_seconds: float = POLL_SECONDS
@@ -603,6 +605,9 @@ class Bot:
         )
         desk.formats = tuple(self.shelves.exporters)
         desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
+        probing = Probing(
+            self.engine, self.react, self._pagers(), self.clock, logbook.open, seconds=self.tempo.probe_seconds
+        )
         tickets = Tickets(
             self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
         )
@@ -631,6 +636,7 @@ class Bot:
             ("press", paging.press),
             ("overdue", overdue.overdue),
             ("hear", hearing.hear),
+            ("probe", probing.probe),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),
@@ -731,6 +737,7 @@ class Bot:
                 "approvals.expire": expire_approvals,
                 "deliveries.tick": deliveries.tick,
                 "pages.watch": overdue.tick,
+                "pager.probe": probing.tick,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
                 "budgets.look": budgets.tick,
@@ -741,6 +748,7 @@ class Bot:
                 "approvals.expire": self.tempo.expire_seconds,
                 "deliveries.tick": self.tempo.deliver_seconds,
                 "pages.watch": self.tempo.watch_seconds,
+                "pager.probe": self.tempo.probe_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
                 "oncall.look": self.tempo.oncall_seconds,
                 "oncall.learn": self.tempo.oncall_seconds / 6,
@@ -792,7 +800,10 @@ class Bot:
 
     async def _paged(self) -> str | None:
         async with self.db.read() as session:
-            return await trouble(session, self.config.general.pager, self.clock())
+            told = await trouble(session, self.config.general.pager, self.clock())
+            troubled = await failing(session)
+        found = [told, *(f"{name}: {why}" for name, why in troubled.items() if name in self._pagers())]
+        return "; ".join(one for one in found if one) or None
 
     async def _lease(self) -> str | None:
         age = self.engine.lease_age()

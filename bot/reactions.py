@@ -191,6 +191,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "page.updated": (refresh, notify),
     "page.refused": (notify,),
     "help.asked": (notify, press),
+    "pager.troubled": (notify,),
+    "pager.mended": (notify,),
     "part.retried": (open_channel,),
     "part.failed": (refresh,),
     "part.mended": (refresh,),
