@@ -39,6 +39,7 @@ from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.overdue import Overdue, trouble
 from bot.incidents.pager import Acts, Follows, Hears, Looks, Pager
 from bot.incidents.paging import Paging, Rules
+from bot.incidents.probing import Probing, failing
 from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
@@ -54,6 +55,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems import press
+from bot.postmortems.files import Files
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
@@ -106,6 +108,7 @@ PARKED = {
     "page": "paging",
     "alarm": "waking the owner of a runbook",
     "draft": "the post-mortem draft",
+    "export": "the post-mortem as a file",
     "sync_pages": "telling the pager how the incident stands",
     "press": "calling more people by the pager",
 }
@@ -159,6 +162,7 @@ class Tempo:
     deliver_seconds: float = 10.0
     deliver_again_seconds: float = FIRST.total_seconds()
     watch_seconds: float = 5.0
+    probe_seconds: float = 300.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
     change_seconds: float = POLL_SECONDS
@@ -560,7 +564,7 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        share = Share(self.engine, self.react, chat, self.clock, telling.notify)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters))
         intake = Intake(
             self.engine,
             self.react_inside,
@@ -598,7 +602,11 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
+        desk.formats = tuple(self.shelves.exporters)
         desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
+        probing = Probing(
+            self.engine, self.react, self._pagers(), self.clock, logbook.open, seconds=self.tempo.probe_seconds
+        )
         tickets = Tickets(
             self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
         )
@@ -627,6 +635,7 @@ class Bot:
             ("press", paging.press),
             ("overdue", overdue.overdue),
             ("hear", hearing.hear),
+            ("probe", probing.probe),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),
@@ -636,6 +645,7 @@ class Bot:
             ("expire", asking.expire),
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
+            ("export", Files(self.engine, self.react, chat, self.clock, self.shelves.exporters).export),
             ("automate", automation.consider),
             ("tickets", tickets.consider),
             ("ticket", tickets.settle),
@@ -726,6 +736,7 @@ class Bot:
                 "approvals.expire": expire_approvals,
                 "deliveries.tick": deliveries.tick,
                 "pages.watch": overdue.tick,
+                "pager.probe": probing.tick,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
                 "budgets.look": budgets.tick,
@@ -736,6 +747,7 @@ class Bot:
                 "approvals.expire": self.tempo.expire_seconds,
                 "deliveries.tick": self.tempo.deliver_seconds,
                 "pages.watch": self.tempo.watch_seconds,
+                "pager.probe": self.tempo.probe_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
                 "oncall.look": self.tempo.oncall_seconds,
                 "oncall.learn": self.tempo.oncall_seconds / 6,
@@ -787,7 +799,10 @@ class Bot:
 
     async def _paged(self) -> str | None:
         async with self.db.read() as session:
-            return await trouble(session, self.config.general.pager, self.clock())
+            told = await trouble(session, self.config.general.pager, self.clock())
+            troubled = await failing(session)
+        found = [told, *(f"{name}: {why}" for name, why in troubled.items() if name in self._pagers())]
+        return "; ".join(one for one in found if one) or None
 
     async def _lease(self) -> str | None:
         age = self.engine.lease_age()

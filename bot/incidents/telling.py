@@ -16,7 +16,7 @@ KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
     *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
-    "delivery.given_up",
+    *("delivery.given_up", "pager.troubled"),
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
     *("task.added", "followup.added", "ticket.failed"),
 )
@@ -117,6 +117,10 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":ticket:") if event.data.get("news") else None
         case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
             return Notice(event.text, ":warning:")
+        case "pager.troubled":
+            return Notice(event.text, ":warning:")
+        case "pager.mended":
+            return Notice(event.text, ":white_check_mark:")
         case "page.unanswered" | "page.unacknowledged":
             return Notice(event.text, ":rotating_light:")
         case "page.sent" | "page.asked" | "help.asked" | "page.escalated" | "page.reassigned":

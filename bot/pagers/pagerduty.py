@@ -144,6 +144,11 @@ class PagerDuty:
         found = await self._incident(page, (*OPEN, "resolved"))
         return None if found is None else _seen(found)
 
+    async def probe(self) -> None:
+        """Whether the REST API lets us in. Nothing but a page shows whether a routing key is right."""
+        if self._access.api_token is not None:
+            await self._rest("probe", "GET", "/abilities")
+
     async def close(self) -> None:
         """Calls under way end by themselves; what waits for a thread does not begin."""
         self._threads.shutdown(wait=False, cancel_futures=True)

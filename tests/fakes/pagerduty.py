@@ -242,6 +242,7 @@ class PagerDutyServer:
                 web.post("/incidents/{id}/responder_requests", self._request),
                 web.post("/incidents/{id}/status_updates", self._status_update),
                 web.get("/priorities", self._priorities),
+                web.get("/abilities", self._abilities),
                 web.get("/escalation_policies", self._policies),
                 web.get("/users", self._users),
                 web.get("/users/{id}", self._user),
@@ -484,6 +485,9 @@ class PagerDutyServer:
         self.tell(incident, "status_update_published", self._agent(request), about)
         update = {"id": f"PUPDATE{len(incident.updates)}", "message": message, "created_at": "2026-01-01T00:00:00Z"}
         return web.json_response({"status_update": update})
+
+    async def _abilities(self, request: web.Request) -> web.Response:
+        return web.json_response({"abilities": ["teams", "priorities"]})
 
     async def _priorities(self, request: web.Request) -> web.Response:
         found = [
