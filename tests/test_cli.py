@@ -271,6 +271,23 @@ async def incident(database_url, monkeypatch):
     return database_url
 
 
+def test_what_a_command_writes_down_is_told_to_sinks_as_well(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "secret", "s" * 40)
+    hook = "{kind: webhook, url: 'https://hooks.example.com', secret: {file: secret}, events: ['postmortem.*']}"
+    put(tmp_path / "config" / "sinks.yaml", f"version: 1\nsinks:\n  archive: {hook}\n")
+    done = tocsin("postmortem", "export", "INC-1", "--format", "md", "--out", str(tmp_path / "a.md"))
+    engine = Database(incident).sync_engine()
+    table = "dbos.workflow_status" if incident.startswith("postgres") else "workflow_status"
+    with engine.connect() as connection:
+        promised = connection.exec_driver_sql(f"select count(*) from {table} where name = 'dispatch'").scalar_one()
+    engine.dispose()
+
+    assert done[0] == 0, done
+    assert promised >= 2  # drafted, and exported
+
+
 def test_the_same_incident_gives_the_same_bytes(tocsin, monkeypatch, incident, tmp_path):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
     first = tocsin("postmortem", "export", "INC-1", "--format", "md", "--out", str(tmp_path / "a.md"))
