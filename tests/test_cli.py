@@ -122,6 +122,25 @@ def test_check_says_what_is_most_likely_a_mistake(tocsin, tmp_path):
     assert "no runbook 'nonsuch'" in dangling[2]
 
 
+def test_check_says_what_will_keep_a_tracker_from_working(tocsin, tmp_path):
+    tocsin("migrate")
+    (tmp_path / "config").mkdir()
+    hub = (
+        "version: 1\ntrackers:\n  hub:\n    kind: github\n    url: https://api.github.com\n    token: {env: NOT_SET}\n"
+    )
+    put(tmp_path / "config" / "trackers.yaml", hub)
+    wrong = tocsin("check")
+    rules = "findings: [{tracker: hub, runbook: [nonsuch]}]\nchanges: [{tracker: hub}]\n"
+    put(tmp_path / "config" / "trackers.yaml", f"{hub}    options: {{repository: example/ops}}\n{rules}")
+    odd = tocsin("check")
+
+    assert (wrong[0], odd[0]) == (2, 1)
+    assert "trackers.yaml:3: 'repository' is missing" in wrong[2]
+    assert "tracker 'hub': the environment variable NOT_SET is not set" in odd[2]
+    assert "findings of hub: there is no runbook 'nonsuch'" in odd[2]
+    assert "changes: hub has no change requests" in odd[2]
+
+
 def test_check_says_what_runbooks_name_and_nobody_has(tocsin, tmp_path):
     tocsin("migrate")
     (tmp_path / "config" / "runbooks").mkdir(parents=True)
