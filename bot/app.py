@@ -560,6 +560,7 @@ class Bot:
             self.clock,
             opened=inbox.channels.__setitem__,
             services=services,
+            on_call=board.of_service,
         )
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)

@@ -120,6 +120,25 @@ def test_check_says_what_is_most_likely_a_mistake(tocsin, tmp_path):
     assert "no runbook 'nonsuch'" in dangling[2]
 
 
+def test_check_says_what_will_keep_a_tracker_from_working(tocsin, tmp_path):
+    tocsin("migrate")
+    (tmp_path / "config").mkdir()
+    hub = (
+        "version: 1\ntrackers:\n  hub:\n    kind: github\n    url: https://api.github.com\n    token: {env: NOT_SET}\n"
+    )
+    put(tmp_path / "config" / "trackers.yaml", hub)
+    wrong = tocsin("check")
+    rules = "findings: [{tracker: hub, runbook: [nonsuch]}]\nchanges: [{tracker: hub}]\n"
+    put(tmp_path / "config" / "trackers.yaml", f"{hub}    options: {{repository: example/ops}}\n{rules}")
+    odd = tocsin("check")
+
+    assert (wrong[0], odd[0]) == (2, 1)
+    assert "trackers.yaml:3: 'repository' is missing" in wrong[2]
+    assert "tracker 'hub': the environment variable NOT_SET is not set" in odd[2]
+    assert "findings of hub: there is no runbook 'nonsuch'" in odd[2]
+    assert "changes: hub has no change requests" in odd[2]
+
+
 def test_check_says_what_runbooks_name_and_nobody_has(tocsin, tmp_path):
     tocsin("migrate")
     (tmp_path / "config" / "runbooks").mkdir(parents=True)
@@ -250,6 +269,23 @@ async def incident(database_url, monkeypatch):
     await engine.close()
     await engine.db.close()
     return database_url
+
+
+def test_what_a_command_writes_down_is_told_to_sinks_as_well(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "secret", "s" * 40)
+    hook = "{kind: webhook, url: 'https://hooks.example.com', secret: {file: secret}, events: ['postmortem.*']}"
+    put(tmp_path / "config" / "sinks.yaml", f"version: 1\nsinks:\n  archive: {hook}\n")
+    done = tocsin("postmortem", "export", "INC-1", "--format", "md", "--out", str(tmp_path / "a.md"))
+    engine = Database(incident).sync_engine()
+    table = "dbos.workflow_status" if incident.startswith("postgres") else "workflow_status"
+    with engine.connect() as connection:
+        promised = connection.exec_driver_sql(f"select count(*) from {table} where name = 'dispatch'").scalar_one()
+    engine.dispose()
+
+    assert done[0] == 0, done
+    assert promised >= 2  # drafted, and exported
 
 
 def test_the_same_incident_gives_the_same_bytes(tocsin, monkeypatch, incident, tmp_path):

@@ -269,6 +269,21 @@ async def test_a_change_there_does_not_undo_one_of_ours_that_is_still_on_its_way
     assert bench.tracker.issues["1"].done
 
 
+async def test_odd_characters_of_a_tracker_are_kept_by_any_database_and_still_no_loop(engine):
+    bench = Bench(engine)
+    await bench.declare()
+    await bench.settle()
+    bench.tracker.set("1", "Do\x00ne\ud800 \u202e", True)
+
+    assert await bench.hear("1", "w\udcff1", by="K\x00im\ud800") == "stored"
+    assert await bench.hear("1", "w\udcff1", by="K\x00im\ud800") == "repeat"
+    assert await bench.hear("1", "w2") == "stored"
+    assert await bench.hear("1\x00\ud800 7", "w3") is None
+
+    (heard,) = await bench.events("ticket.heard")
+    assert heard.text == "T-1 in ops: Open → Done by Kim; INC-1 is resolved by that"
+
+
 async def test_with_the_last_word_here_the_incident_stays_open_and_people_hear_why(engine):
     bench = Bench(engine, tracking=tracking(Rule(tracker="ops"), truth=Truth(resolution="tocsin")))
     await bench.declare()
