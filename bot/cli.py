@@ -33,6 +33,7 @@ from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
+from bot.postmortems import archive as archives
 from bot.postmortems import draft as drafts
 from bot.postmortems import lint as linter
 from bot.postmortems import press, rules, sarif
@@ -697,6 +698,44 @@ def export(
 
     with _busy(f"Writing the post-mortem of {reference} as {name}"):
         _beside(work)
+
+
+@postmortem.command("publish")
+def publish(reference: Annotated[str, typer.Argument(help="INC-1")]) -> None:
+    """Commit the post-mortem of an incident to the Git repository of `archive` in tocsin.yaml, if it changed."""
+    general = catalog.general(Settings().config)
+    exporters = app.shelves().exporters
+    kept_in = general.archive
+    if kept_in is None:
+        raise UserError("Name the repository first: archive: {repository: …} in tocsin.yaml (docs/configure.md).")
+    if kept_in.format not in exporters:
+        raise UserError(f"tocsin.yaml: archive: no format {kept_in.format!r}; there is: {', '.join(exporters)}")
+    there = environment()
+
+    async def work(engine: Engine) -> archives.Kept:
+        async with engine.db.read() as session:
+            incident = await _incident(session, reference)
+        document = await drafts.draft(engine, react, incident.id, now=utc_now())
+        content = await press.write(exporters, kept_in.format, document)
+        kept = await archives.keep(kept_in, incident, document, content, there)
+        async with engine.transaction() as tx:
+            await timeline.record(
+                tx,
+                react,
+                incident.id,
+                "postmortem.exported",
+                f"Post-mortem, revision {document.revision}, kept in Git as {kept.path}",
+                now=utc_now(),
+                actor="bot",
+                data={"revision": document.revision, "exporter": kept_in.format, "place": "git", "commit": kept.commit},
+                once=f"git:{kept.commit}:{kept.path}",
+            )
+        return kept
+
+    with _busy(f"Keeping the post-mortem of {reference} in Git"):
+        kept = _beside(work)
+    out(f"{kept.commit} {kept.path}")
+    say("committed and pushed" if kept.fresh else "it was there already, as it is now")
 
 
 @postmortem.command("schema")

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -349,6 +351,26 @@ def test_a_stored_revision_can_be_asked_for(tocsin, monkeypatch, incident):
     code, _, err = tocsin("postmortem", "export", "INC-1", "--revision", "7")
     assert code == 2
     assert "INC-1 has no revision 7 of its post-mortem; the newest is 1." in err
+
+
+def test_a_post_mortem_is_kept_in_a_repository_once(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "archive.git")], check=True)
+
+    code, _, err = tocsin("postmortem", "publish", "INC-1")
+    assert code == 2
+    assert "archive: {repository: …}" in err
+
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/tocsin.yaml").write_text(f"version: 1\narchive: {{repository: {tmp_path / 'archive.git'}}}\n")
+    first, second = tocsin("postmortem", "publish", "INC-1"), tocsin("postmortem", "publish", "INC-1")
+
+    assert (first[0], second[0]) == (0, 0)
+    assert first[1] == second[1]
+    assert re.fullmatch(r"[0-9a-f]{40} 20\d\d/INC-1\.md\n", first[1])
+    assert (first[2], second[2]) == ("committed and pushed\n", "it was there already, as it is now\n")
+    events = json.loads(tocsin("timeline", "export", "INC-1")[1])
+    assert [event["data"]["place"] for event in events if event["kind"] == "postmortem.exported"] == ["git"]
 
 
 def test_the_schema_of_a_document_is_printed(tocsin):

@@ -392,7 +392,7 @@ class PagerDutyServer:
         raise self._no(web.HTTPNotFound, 2100, "Not Found")
 
     def _shown(self, incident: Incident) -> dict[str, Any]:
-        who = incident.assignee or self.oncall[incident.level]
+        who = incident.assignee or self.oncall.get(incident.level)
         return {
             **reference("incident", incident.id, f"[#{incident.number}] {incident.title}"),
             "type": "incident",
@@ -402,7 +402,7 @@ class PagerDutyServer:
             "service": reference("service", "PSVC", self.services[incident.routing_key]),
             "escalation_policy": reference("escalation_policy", "PPOLICY", "Everybody"),
             "assignments": []
-            if incident.status == "resolved"
+            if incident.status == "resolved" or who is None
             else [{"at": "2026-01-01T00:00:00Z", "assignee": reference("user", who, self.users[who])}],
             "incidents_responders": incident.responders,
             "html_url": f"https://example.pagerduty.com/incidents/{incident.id}",
@@ -600,7 +600,7 @@ class PagerDutyServer:
         self, incident: Incident, kind: str, agent: dict[str, str] | None, about: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Tell every subscription of an event, as one request after the other; the event."""
-        who = incident.assignee or self.oncall[min(incident.level, max(self.oncall))]
+        who = incident.assignee or self.oncall.get(min(incident.level, max(self.oncall, default=1)))
         home = f"https://example.pagerduty.com/incidents/{incident.id}"
         data: dict[str, Any] = {
             "id": incident.id,
@@ -612,7 +612,7 @@ class PagerDutyServer:
             "created_at": "2026-01-01T00:00:00Z",
             "title": incident.title,
             "service": reference("service", "PSVC", self.services.get(incident.routing_key, "checkout")),
-            "assignees": [] if incident.status == "resolved" else [self.person(who)],
+            "assignees": [] if incident.status == "resolved" or who is None else [self.person(who)],
             "escalation_policy": reference("escalation_policy", "PPOLICY", "Everybody"),
             "priority": self._priority(incident),
             "urgency": "high",
