@@ -28,7 +28,7 @@ class SeeingPager(ActingPager):
     """One that can also be asked how a page stands, and wants to know how the incident goes on."""
 
     sees = True
-    follows = frozenset(("severity", "status_update"))
+    follows = frozenset({"severity", "status_update"})
     seen: Any = None
 
     async def look(self, page: PageRequest) -> Seen | None:
