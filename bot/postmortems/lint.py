@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bot.kit.text import clip, one_line
 from bot.postmortems import prose, subject
 from bot.postmortems.prose import HIDDEN, Page, Passage, Sentence
-from bot.postmortems.rules import LEVELS, Pattern, Rule, Ruleset
+from bot.postmortems.rules import LEVELS, STEM, Pattern, Rule, Ruleset
 from bot.postmortems.rules import rules as load
 from bot.postmortems.structure import Fault, structure
 
@@ -185,8 +185,6 @@ def _pieces(raw: str, word: str, known: Ruleset) -> tuple[str, ...]:
         return known.spelled[word]
     if raw == "IT":
         return ("it-department",)
-    if raw == "PIP":
-        return ("performance", "plan")
     if "'" in word and word != "'s":
         base, _, tail = word.rpartition("'")
         if tail == "t" and base.endswith("n") and len(base) > 2:
@@ -216,7 +214,7 @@ def _sentence(line: _Line, passage: Passage, known: Ruleset) -> list[_Found]:
     done: set[str] = set()
     here: dict[int, str] = {}
     for at, word in enumerate(line.words):
-        for rule, pattern in known.index.get(word, ()):
+        for rule, pattern in (*known.index.get(word, ()), *known.index.get(word[:STEM] + "~", ())):
             if rule.id in done:
                 continue
             match = pattern.regex.match(line.norm, line.at[at])

@@ -38,6 +38,8 @@ ASKED = (
     *("given_names", "words_as_names", "after_name", "systems", "owner_columns"),
     *("articles", "prepositions", "relatives", "continues", "breaks", "ends", "passed", "closers", "openings", "past"),
 )
+# A pattern may begin with the beginning of a word, if it is so long.
+STEM = 3
 FOLDER = Path("postmortems", "rules")
 
 _LETTERS = "[^ /]{0,60}"
@@ -140,7 +142,8 @@ def parse(text: str, name: str) -> Ruleset:
             except ValueError as error:
                 raise document.error(at, f"{key}: {error} in the pattern {line.strip()!r}") from None
             for word in first:
-                index.setdefault(word, []).append((rule, pattern))
+                key = word[:STEM] + "~" if "~" in word else word
+                index.setdefault(key, []).append((rule, pattern))
     return Ruleset(
         language=str(data.get("language", "")),
         rules=found,
@@ -301,7 +304,7 @@ def _word(item: str, classes: Mapping[str, str]) -> str:
 
 def _first(text: str, words: Mapping[str, frozenset[str]]) -> frozenset[str]:
     found, empty, _ = _beginnings(_items(text), 0, words)
-    if empty or not found or any("~" in word or word == "_" for word in found):
+    if empty or not found or any(word == "_" or "~" in word[:STEM] for word in found):
         raise ValueError("no words that it has to begin with")
     return frozenset(found)
 
