@@ -28,6 +28,7 @@ from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
 from bot.catalog import pagers, services, sinks, targets, tracking
+from bot.catalog.archive import Archive
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -307,6 +308,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
     [
         ("tocsin.yaml", [catalog.General, catalog.Retention, QuietHours]),
         ("PagerDuty", [catalog.PagerDuty]),
+        ("Archive", [Archive]),
         ("Other pagers", [pagers.Email, pagers.Webhook, pagers.OnCallWebhook, pagers.Opsgenie]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
@@ -344,6 +346,7 @@ def test_every_key_of_a_whole_file_is_named(title, model):
         ("A tracker", tracking.Entry),
         ("Which incidents get a ticket", tracking.Rule),
         ("Findings", tracking.FindingRule),
+        ("Change requests", tracking.ChangeRule),
     ],
 )
 def test_every_key_of_a_tracker_is_listed(title, model):
@@ -383,7 +386,7 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "pagerduty": "none",
         "page_ack_minutes": "see below",
         "page_updates": "`false`",
-        **dict.fromkeys(("email", "webhook", "oncall_webhook", "opsgenie"), "none"),
+        **dict.fromkeys(("email", "webhook", "oncall_webhook", "opsgenie", "archive"), "none"),
     }
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")
