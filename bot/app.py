@@ -565,6 +565,7 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
+        files = Files(self.engine, self.react, chat, self.clock, self.shelves.exporters, self.trackers)
         share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters))
         intake = Intake(
             self.engine,
@@ -646,7 +647,7 @@ class Bot:
             ("expire", asking.expire),
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
-            ("export", Files(self.engine, self.react, chat, self.clock, self.shelves.exporters).export),
+            ("export", files.export),
             ("automate", automation.consider),
             ("tickets", tickets.consider),
             ("ticket", tickets.settle),
