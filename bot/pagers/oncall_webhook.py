@@ -4,7 +4,9 @@ https://grafana.com/docs/oncall/latest/configure/integrations/references/webhook
 alerting or ok. Nothing comes back but that it was taken.
 """
 
+import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from bot.catalog.config import Config
 from bot.catalog.pagers import Secrets
@@ -15,6 +17,8 @@ from bot.kit.text import clean, clip, one_line
 from bot.runs.redact import Redactor
 
 State = Literal["alerting", "ok"]
+# A shorter part of an address is a word of it, such as `integrations`, and no key.
+LONG = 16
 
 
 def make(config: Config) -> Pager:
@@ -33,7 +37,7 @@ class OnCall:
     def __init__(self, urls: Secrets, *, seconds: float = 15.0) -> None:
         """Nothing is opened before it is needed."""
         self._urls, self._seconds = urls, seconds
-        self._redact = Redactor(urls.all())
+        self._redact = Redactor([part for url in urls.all() for part in _secret(url)])
 
     async def page(self, request: PageRequest) -> PageResult:
         """An alert under our key: what has that key already is the same group there."""
@@ -60,14 +64,18 @@ class OnCall:
             **({"link_to_upstream_details": page.url} if page.url else {}),
         }
         api = Api(
-            "Grafana OnCall", self._urls.of(page.service), hide=self._hidden, seconds=self._seconds,
+            "Grafana OnCall", self._urls.of(page.service), hide=self._redact.text, seconds=self._seconds,
             hint="is the address of the integration right?",
         )  # fmt: skip
         answer = await api.call("POST", "", json=content)
         return f"HTTP {answer.status} for {page.dedup_key}"
 
-    def _hidden(self, text: str) -> str:
-        """What is said of a request names its address, which nobody may read."""
-        for url in self._urls.all():
-            text = text.replace(url, "[redacted]").replace(url.partition("?")[0], "[redacted]")
-        return self._redact.text(text)
+
+def _secret(url: str) -> list[str]:
+    """What must not be read of an address that is a key: all of it, its path and each long part, as servers repeat
+    them in their errors.
+    """
+    split = urlsplit(url)
+    place = split.path + (f"?{split.query}" if split.query else "")
+    parts = [part for part in re.split(r"[/?&=]", place) if len(part) >= LONG]
+    return [url, url.partition("?")[0], *(one for one in (place, split.path) if len(one) >= LONG), *parts]
