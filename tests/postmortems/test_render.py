@@ -231,7 +231,7 @@ def test_an_own_folder_of_templates_goes_first(tmp_path: Path):
     facts = gather(story.incident, story.events, story.roles)
 
     assert render(facts, "short", tmp_path).startswith("# &lt;b&gt; Errors began")
-    assert render(facts, "default", tmp_path) == render(facts)
+    assert render(facts, "full", tmp_path) == render(facts)
 
 
 @pytest.mark.parametrize(
@@ -255,12 +255,12 @@ def test_a_template_that_does_not_work_is_named(tmp_path: Path, source: str, mes
 
 @pytest.mark.parametrize("name", ["nothing", "../default", "/etc/passwd", ""])
 def test_an_unknown_template_names_the_known_ones(name: str):
-    with pytest.raises(UserError, match="there is: default"):
+    with pytest.raises(UserError, match="there is: full, lightweight, public"):
         render(gather(Story().incident, [], []), name)
 
 
 def test_the_templates_are_found():
-    assert (templates_folder() / "postmortems" / "default.md.j2").is_file()
+    assert (templates_folder() / "postmortems" / "full.md.j2").is_file()
 
 
 def test_of_a_long_incident_the_middle_is_left_out_and_no_link_leads_there():
