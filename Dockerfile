@@ -9,7 +9,7 @@ COPY templates templates
 RUN /opt/tocsin/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim-bookworm
-# For runbooks that work on other hosts, and for Chinese, Japanese and Korean in PDFs.
+# For runbooks that work on other hosts, and for Chinese and Japanese in PDFs.
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends openssh-client fonts-droid-fallback && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/tocsin /opt/tocsin
 RUN useradd --system --create-home --home-dir /var/lib/tocsin tocsin

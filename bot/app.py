@@ -39,6 +39,7 @@ from bot.incidents.outgoing import FIRST, Deliveries, Outbox
 from bot.incidents.overdue import Overdue, trouble
 from bot.incidents.pager import Acts, Follows, Hears, Looks, Pager
 from bot.incidents.paging import Paging, Rules
+from bot.incidents.probing import Probing, failing
 from bot.incidents.retention import Pruning
 from bot.incidents.services import Services
 from bot.incidents.shifts import Shifts
@@ -46,7 +47,7 @@ from bot.incidents.staleness import QUIET, Staleness
 from bot.incidents.statuspage import Page
 from bot.incidents.telling import Telling
 from bot.incidents.tickets import Tickets
-from bot.incidents.tracker import Tracker
+from bot.incidents.tracker import Changes, Tracker
 from bot.kit.clock import Clock, utc_now
 from bot.kit.db import Database, unavailable
 from bot.kit.errors import BotError, TemporaryError, UserError
@@ -54,6 +55,7 @@ from bot.kit.shelf import Shelf
 from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems import press
+from bot.postmortems.files import Files
 from bot.postmortems.plan import Plan
 from bot.postmortems.review import Reminders
 from bot.postmortems.share import Share
@@ -69,6 +71,7 @@ from bot.runs.asking import Asking
 from bot.runs.auto import Policy
 from bot.runs.automation import Automation
 from bot.runs.books import Books
+from bot.runs.change import POLL_SECONDS, Clearing
 from bot.runs.filing import Filing
 from bot.runs.grants import Grants
 from bot.runs.interpreter import Interpreter
@@ -107,6 +110,7 @@ PARKED = {
     "page": "paging",
     "alarm": "waking the owner of a runbook",
     "draft": "the post-mortem draft",
+    "export": "the post-mortem as a file",
     "sync_pages": "telling the pager how the incident stands",
     "press": "calling more people by the pager",
 }
@@ -160,8 +164,10 @@ class Tempo:
     deliver_seconds: float = 10.0
     deliver_again_seconds: float = FIRST.total_seconds()
     watch_seconds: float = 5.0
+    probe_seconds: float = 300.0
     oncall_seconds: float = 60.0
     edit_seconds: float = 3.0
+    change_seconds: float = POLL_SECONDS
     fresh_seconds: float = FRESH
     sockets: int = 2
     patience: Patience = field(default_factory=Patience)
@@ -256,6 +262,7 @@ class Bot:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
         found += self._untold()
+        found += self._unused()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
         found += [
             f"{where}: there is no runbook {runbook!r}"
@@ -266,6 +273,7 @@ class Bot:
         found += self.dangling()
         found += self.reach.oddities()
         found += self.tracking.oddities()
+        found += self._untracked()
         if self.books.folder is not None and self.books.folder.resolve() not in map(Path.resolve, BROUGHT):
             # Of those that the bot brings, each installation uses what it has something for.
             found += [str(problem) for problem in self.books.refused]
@@ -309,6 +317,32 @@ class Bot:
             if services and route.service is not None and route.service not in services
         ]
         return found
+
+    def _untracked(self) -> list[str]:
+        """Rules of trackers.yaml that can never be met, or never kept."""
+        file = self.tracking.file
+        named = [(f"findings of {rule.tracker}", rule.runbook) for rule in file.findings]
+        named += [(f"changes of {rule.tracker}", rule.runbook) for rule in file.changes]
+        found = [
+            f"trackers.yaml: {where}: there is no runbook {runbook!r}"
+            for where, runbooks in named
+            for runbook in runbooks
+            if runbook not in self.books.runbooks
+        ]
+        without = [rule.tracker for rule in file.changes if not isinstance(self.trackers.get(rule.tracker), Changes)]
+        return found + [
+            f"trackers.yaml: changes: {name} has no change requests, so what these rules match will never run"
+            for name in dict.fromkeys(without)
+        ]
+
+    def _unused(self) -> list[str]:
+        """Pagers that are described and wake nobody."""
+        general = self.config.general
+        return [
+            f"tocsin.yaml: {name}: is described, but neither pager nor fallback_pagers names it, so it wakes nobody"
+            for name in self.shelves.pagers
+            if getattr(general, name, None) is not None and name not in (general.pager, *general.fallback_pagers)
+        ]
 
     def _idle(self) -> list[str]:
         """What is meant to happen by itself, and cannot."""
@@ -491,6 +525,11 @@ class Bot:
             rooms=lambda run, incident: IncidentRoom(self.engine, self.react, chat, self.clock, incident.id, run.id),
             pages=lambda run, incident: pages(incident),
         )
+        clearing = Clearing(
+            self.engine, self.react, self.clock, self.tracking, self.trackers, self.tempo.change_seconds
+        )
+        if self.tracking.file.changes:
+            interpreter.clearance = clearing
         interpreter.may = May(self.engine, people.find, groups.of).refusal
         live = Live(interpreter, fresh=self.tempo.fresh_seconds)
         filling = Filling(self.engine, chat, people, self.books, self.shelves.steps, ranking, live, groups.of)
@@ -523,13 +562,14 @@ class Bot:
             self.clock,
             opened=inbox.channels.__setitem__,
             services=services,
+            on_call=board.of_service,
         )
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
         plan = Plan.of(general.postmortems, self.settings.config)
-        share = Share(self.engine, self.react, chat, self.clock, telling.notify, plan)
         reminders = Reminders(self.engine, self.react, self.clock)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters), plan)
         intake = Intake(
             self.engine,
             self.react_inside,
@@ -561,11 +601,17 @@ class Bot:
         policy = Policy.of(self.config)
         automation = Automation(self.engine, self.react, self.clock, self.books, policy)
         filing = Filing(self.engine, self.clock, self.tracking)
-        aftermath = Aftermath(self.engine, self.react, intake.accept, self.clock, policy, filing.file)
+        aftermath = Aftermath(
+            self.engine, self.react, intake.accept, self.clock, policy, filing.file, clearing.conclude
+        )
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
+        desk.formats = tuple(self.shelves.exporters)
         desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
+        probing = Probing(
+            self.engine, self.react, self._pagers(), self.clock, logbook.open, seconds=self.tempo.probe_seconds
+        )
         tickets = Tickets(
             self.engine, self.react, self.clock, self.tracking, self.trackers, general.public_url, people.name
         )
@@ -594,6 +640,7 @@ class Bot:
             ("press", paging.press),
             ("overdue", overdue.overdue),
             ("hear", hearing.hear),
+            ("probe", probing.probe),
             ("request", desk.perform),
             ("answer", desk.answer),
             ("run", interpreter.run),
@@ -603,6 +650,7 @@ class Bot:
             ("expire", asking.expire),
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
+            ("export", Files(self.engine, self.react, chat, self.clock, self.shelves.exporters, plan).export),
             ("automate", automation.consider),
             ("tickets", tickets.consider),
             ("ticket", tickets.settle),
@@ -701,6 +749,7 @@ class Bot:
                 "approvals.expire": expire_approvals,
                 "deliveries.tick": deliveries.tick,
                 "pages.watch": overdue.tick,
+                "pager.probe": probing.tick,
                 "runbooks.rank": ranking.refresh,
                 "oncall.look": shifts.tick,
                 "budgets.look": budgets.tick,
@@ -712,6 +761,7 @@ class Bot:
                 "approvals.expire": self.tempo.expire_seconds,
                 "deliveries.tick": self.tempo.deliver_seconds,
                 "pages.watch": self.tempo.watch_seconds,
+                "pager.probe": self.tempo.probe_seconds,
                 "schedules.tick": self.tempo.schedule_seconds,
                 "oncall.look": self.tempo.oncall_seconds,
                 "oncall.learn": self.tempo.oncall_seconds / 6,
@@ -763,7 +813,10 @@ class Bot:
 
     async def _paged(self) -> str | None:
         async with self.db.read() as session:
-            return await trouble(session, self.config.general.pager, self.clock())
+            told = await trouble(session, self.config.general.pager, self.clock())
+            troubled = await failing(session)
+        found = [told, *(f"{name}: {why}" for name, why in troubled.items() if name in self._pagers())]
+        return "; ".join(one for one in found if one) or None
 
     async def _lease(self) -> str | None:
         age = self.engine.lease_age()

@@ -34,6 +34,7 @@ from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
 from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
+from bot.postmortems import archive as archives
 from bot.postmortems import draft as drafts
 from bot.postmortems import examples, press, rules, sarif
 from bot.postmortems import lint as linter
@@ -180,41 +181,39 @@ def deliveries(
         bool, typer.Option("--failed", help="only those that were given up or fail at the moment")
     ] = False,
     again: Annotated[
-        str | None, typer.Option("--again", help="id of a delivery to try anew, or how it begins; the bot does it")
+        str | None,
+        typer.Option("--again", help="id of a delivery to try anew, or how it begins; all: what was given up"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, newest first")] = 50,
 ) -> None:
     """Show what sinks were told of incidents, and what not. Works beside a running bot."""
     if again is not None:
 
-        async def retry(engine: Engine) -> outgoing.Outgoing:
+        async def retry(engine: Engine) -> list[outgoing.Outgoing]:
             async with engine.transaction() as tx:
-                return await outgoing.again(tx, again, now=utc_now())
+                if again == "all":
+                    return await outgoing.all_again(tx, now=utc_now())
+                return [await outgoing.again(tx, again, now=utc_now())]
 
-        row = _beside(retry)
-        out(f"{row.id[:12]} for {row.sink} is tried anew.")
+        for row in (tried := _beside(retry)):
+            out(f"{row.id[:12]} for {row.sink}")
+        say(f"{len(tried)} tried anew, by the bot that runs")
         return
 
     async def work(engine: Engine) -> list[tuple[outgoing.Outgoing, int]]:
         async with engine.db.read() as session:
             return await outgoing.listed(session, failed=failed, limit=limit)
 
-    rows = [
-        (
-            row.id[:12],
-            row.sink,
-            f"INC-{number}" if number else "OPS-0",
-            row.kind,
-            row.state.replace("_", " "),
-            str(row.attempts),
-            f"{row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at:%m-%d %H:%M:%S}",
-            row.detail,
-        )
-        for row, number in _beside(work)
-    ]
-    if rows:
-        out(tables.table(("id", "sink", "incident", "event", "state", "tries", "next or end (UTC)", "said"), rows))
-    say(f"{len(rows)} deliveries" if rows else "no deliveries")
+    found = _beside(work)
+    for row, number in found:
+        when = row.next_at if row.state == outgoing.WAITING else row.ended_at or row.created_at
+        what = "next try" if row.state == outgoing.WAITING else "since"
+        about = f"INC-{number}" if number else "OPS-0"
+        state = row.state.replace("_", " ")
+        out(f"{row.id[:12]}  {row.sink}  {about}  {row.kind}  {state}  {what} {when:%Y-%m-%d %H:%M:%S} UTC")
+        if row.detail:
+            out(f"  {row.detail} ({row.attempts} {'try' if row.attempts == 1 else 'tries'})")
+    say(f"{len(found)} deliveries" if found else "no deliveries")
 
 
 @cli.command()
@@ -675,7 +674,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="write over a file that exists")] = False,
 ) -> None:
     """Write the post-mortem of an incident as a file. Works beside a running bot."""
-    exporters = app.shelves().exporters
+    bot = app.build(Settings(), environment())
+    exporters, follows = bot.shelves.exporters, bot.react
     name = format_ or _by_ending(exporters, target) or "md"
     if name not in exporters:
         raise UserError(f"There is no format {name!r}; there is: {', '.join(exporters)}")
@@ -689,14 +689,14 @@ def export(
         if revision and not stored:
             told = f"the newest is {newest.revision}" if newest else "it has none yet"
             raise UserError(f"{incident.reference} has no revision {revision} of its post-mortem; {told}.")
-        document = stored or await drafts.draft(engine, react, incident.id, now=utc_now(), plan=plan)
+        document = stored or await drafts.draft(engine, follows, incident.id, now=utc_now(), plan=plan)
         place = _place(target, file_name(incident.reference, document.revision, exporters[name]), force=force)
         content = await press.write(exporters, name, document)
         _put(place, content)
         async with engine.transaction() as tx:
             await timeline.record(
                 tx,
-                react,
+                follows,
                 incident.id,
                 "postmortem.exported",
                 f"Post-mortem draft, revision {document.revision}, exported as {name}",
@@ -821,6 +821,44 @@ def _plan() -> Plan:
     """What the configuration says of post-mortems, where there is one."""
     folder = Settings().config
     return Plan.of(catalog.general(folder).postmortems, folder)
+
+
+@postmortem.command("publish")
+def publish(reference: Annotated[str, typer.Argument(help="INC-1")]) -> None:
+    """Commit the post-mortem of an incident to the Git repository of `archive` in tocsin.yaml, if it changed."""
+    general = catalog.general(Settings().config)
+    exporters = app.shelves().exporters
+    kept_in = general.archive
+    if kept_in is None:
+        raise UserError("Name the repository first: archive: {repository: …} in tocsin.yaml (docs/configure.md).")
+    if kept_in.format not in exporters:
+        raise UserError(f"tocsin.yaml: archive: no format {kept_in.format!r}; there is: {', '.join(exporters)}")
+    there, plan = environment(), Plan.of(general.postmortems, Settings().config)
+
+    async def work(engine: Engine) -> archives.Kept:
+        async with engine.db.read() as session:
+            incident = await _incident(session, reference)
+        document = await drafts.draft(engine, react, incident.id, now=utc_now(), plan=plan)
+        content = await press.write(exporters, kept_in.format, document)
+        kept = await archives.keep(kept_in, incident, document, content, there)
+        async with engine.transaction() as tx:
+            await timeline.record(
+                tx,
+                react,
+                incident.id,
+                "postmortem.exported",
+                f"Post-mortem, revision {document.revision}, kept in Git as {kept.path}",
+                now=utc_now(),
+                actor="bot",
+                data={"revision": document.revision, "exporter": kept_in.format, "place": "git", "commit": kept.commit},
+                once=f"git:{kept.commit}:{kept.path}",
+            )
+        return kept
+
+    with _busy(f"Keeping the post-mortem of {reference} in Git"):
+        kept = _beside(work)
+    out(f"{kept.commit} {kept.path}")
+    say("committed and pushed" if kept.fresh else "it was there already, as it is now")
 
 
 @postmortem.command("schema")

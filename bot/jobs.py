@@ -28,6 +28,7 @@ JOBS = (
     Job("approvals.expire", 10),
     Job("deliveries.tick", 10),
     Job("pages.watch", 5),
+    Job("pager.probe", 300, jitter=30),
     Job("runbooks.rank", 300, jitter=30),
     Job("oncall.look", 60),
     Job("oncall.learn", 10),

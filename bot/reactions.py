@@ -65,6 +65,11 @@ def conclude(event: TimelineEvent) -> Work:
     return _draft(event, event.id)
 
 
+def export(event: TimelineEvent) -> Work:
+    """Write the post-mortem in the format that was asked for, after the draft that is being written, and share it."""
+    return replace(_draft(event, event.id), workflow="export", id=f"export:{event.id}")
+
+
 def run(event: TimelineEvent) -> Work:
     """Carry out a runbook, or go on with it after a person's answer."""
     key, number = event.data["key"], event.data["round"]
@@ -166,6 +171,9 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "ticket.moved": (refresh,),
     "ticket.heard": (refresh, notify),
     "ticket.failed": (refresh, notify),
+    "change.opened": (notify,),
+    "change.approved": (notify,),
+    "change.refused": (notify,),
     "page.sent": (refresh, notify),
     "page.failed": (refresh, notify),
     "page.nobody": (refresh, notify),
@@ -184,6 +192,8 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "page.updated": (refresh, notify),
     "page.refused": (notify,),
     "help.asked": (notify, press),
+    "pager.troubled": (notify,),
+    "pager.mended": (notify,),
     "part.retried": (open_channel,),
     "part.failed": (refresh,),
     "part.mended": (refresh,),
@@ -224,6 +234,7 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "postmortem.completed": (notify,),
     "postmortem.waived": (notify,),
     "postmortem.reopened": (notify,),
+    "postmortem.export_requested": (export,),
     "statuspage.published": (notify,),
     "delivery.given_up": (notify,),
     "postmortem.drafted": (export_followups,),

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import sqlmodel
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, logbook
-from bot.incidents.model import Sev
+from bot.incidents.model import Incident, Sev
+from bot.incidents.outgoing import Outgoing
 from bot.kit.clock import utc_now
 from bot.kit.db import Database
 from bot.reactions import react
@@ -116,6 +120,25 @@ def test_check_says_what_is_most_likely_a_mistake(tocsin, tmp_path):
     assert (missing[0], dangling[0]) == (1, 1)
     assert "TOCSIN_CONFIG" in missing[2]
     assert "no runbook 'nonsuch'" in dangling[2]
+
+
+def test_check_says_what_will_keep_a_tracker_from_working(tocsin, tmp_path):
+    tocsin("migrate")
+    (tmp_path / "config").mkdir()
+    hub = (
+        "version: 1\ntrackers:\n  hub:\n    kind: github\n    url: https://api.github.com\n    token: {env: NOT_SET}\n"
+    )
+    put(tmp_path / "config" / "trackers.yaml", hub)
+    wrong = tocsin("check")
+    rules = "findings: [{tracker: hub, runbook: [nonsuch]}]\nchanges: [{tracker: hub}]\n"
+    put(tmp_path / "config" / "trackers.yaml", f"{hub}    options: {{repository: example/ops}}\n{rules}")
+    odd = tocsin("check")
+
+    assert (wrong[0], odd[0]) == (2, 1)
+    assert "trackers.yaml:3: 'repository' is missing" in wrong[2]
+    assert "tracker 'hub': the environment variable NOT_SET is not set" in odd[2]
+    assert "findings of hub: there is no runbook 'nonsuch'" in odd[2]
+    assert "changes: hub has no change requests" in odd[2]
 
 
 def test_check_says_what_runbooks_name_and_nobody_has(tocsin, tmp_path):
@@ -250,6 +273,23 @@ async def incident(database_url, monkeypatch):
     return database_url
 
 
+def test_what_a_command_writes_down_is_told_to_sinks_as_well(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    (tmp_path / "config").mkdir()
+    put(tmp_path / "config" / "secret", "s" * 40)
+    hook = "{kind: webhook, url: 'https://hooks.example.com', secret: {file: secret}, events: ['postmortem.*']}"
+    put(tmp_path / "config" / "sinks.yaml", f"version: 1\nsinks:\n  archive: {hook}\n")
+    done = tocsin("postmortem", "export", "INC-1", "--format", "md", "--out", str(tmp_path / "a.md"))
+    engine = Database(incident).sync_engine()
+    table = "dbos.workflow_status" if incident.startswith("postgres") else "workflow_status"
+    with engine.connect() as connection:
+        promised = connection.exec_driver_sql(f"select count(*) from {table} where name = 'dispatch'").scalar_one()
+    engine.dispose()
+
+    assert done[0] == 0, done
+    assert promised >= 2  # drafted, and exported
+
+
 def test_the_same_incident_gives_the_same_bytes(tocsin, monkeypatch, incident, tmp_path):
     monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
     first = tocsin("postmortem", "export", "INC-1", "--format", "md", "--out", str(tmp_path / "a.md"))
@@ -311,6 +351,26 @@ def test_a_stored_revision_can_be_asked_for(tocsin, monkeypatch, incident):
     code, _, err = tocsin("postmortem", "export", "INC-1", "--revision", "7")
     assert code == 2
     assert "INC-1 has no revision 7 of its post-mortem; the newest is 1." in err
+
+
+def test_a_post_mortem_is_kept_in_a_repository_once(tocsin, monkeypatch, incident, tmp_path):
+    monkeypatch.setenv("TOCSIN_DATABASE_URL", incident)
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "archive.git")], check=True)
+
+    code, _, err = tocsin("postmortem", "publish", "INC-1")
+    assert code == 2
+    assert "archive: {repository: …}" in err
+
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/tocsin.yaml").write_text(f"version: 1\narchive: {{repository: {tmp_path / 'archive.git'}}}\n")
+    first, second = tocsin("postmortem", "publish", "INC-1"), tocsin("postmortem", "publish", "INC-1")
+
+    assert (first[0], second[0]) == (0, 0)
+    assert first[1] == second[1]
+    assert re.fullmatch(r"[0-9a-f]{40} 20\d\d/INC-1\.md\n", first[1])
+    assert (first[2], second[2]) == ("committed and pushed\n", "it was there already, as it is now\n")
+    events = json.loads(tocsin("timeline", "export", "INC-1")[1])
+    assert [event["data"]["place"] for event in events if event["kind"] == "postmortem.exported"] == ["git"]
 
 
 def test_the_schema_of_a_document_is_printed(tocsin):
@@ -437,6 +497,68 @@ def test_a_route_to_a_service_that_the_catalog_does_not_have_is_told(tocsin, tmp
     code, out, _ = tocsin("catalog", "check")
 
     assert (code, out) == (1, "routes.yaml: route 'pay': catalog.yaml has no service 'chekout'\n")
+
+
+def test_deliveries_are_listed_and_tried_anew(tocsin, tmp_path):
+    assert tocsin("migrate")[0] == 0
+    empty = tocsin("deliveries")
+    engine, now = Database(f"sqlite:///{tmp_path}/tocsin.db").sync_engine(), utc_now()
+    values = {"severity": "SEV1", "status": "closed", "detected_at": now, "opened_at": now, "is_open": False}
+    rows = [
+        Outgoing(
+            id=letter * 32,
+            sink="archive",
+            incident_id="i1",
+            event_id=letter,
+            kind="note.added",
+            state=state,
+            detail=detail,
+            attempts=1,
+            recorded_at=now,
+            created_at=now,
+            next_at=now,
+        )
+        for letter, state, detail in (("a", "delivered", "HTTP 200"), ("b", "given_up", "refused it (HTTP 401)"))
+    ]
+    with sqlmodel.Session(engine) as session:
+        session.add(Incident(id="i1", number=7, title="x", **values))
+        session.commit()
+        session.add_all(rows)
+        session.commit()
+    engine.dispose()
+
+    listed, failed = tocsin("deliveries"), tocsin("deliveries", "--failed")
+    missing, short = tocsin("deliveries", "--again", "cccccc"), tocsin("deliveries", "--again", "b")
+    again, rest = tocsin("deliveries", "--again", "all"), tocsin("deliveries", "--failed")
+
+    assert "no deliveries" in empty[2]
+    assert ["HTTP 200" in listed[1], "INC-7" in listed[1], "given up" in listed[1]] == [True] * 3
+    assert ("HTTP 200" in failed[1], "refused it (HTTP 401)" in failed[1]) == (False, True)
+    assert (missing[0], short[0]) == (2, 2)
+    assert "six characters" in short[2]
+    assert (again[0], again[1].split()[0]) == (0, "b" * 12)
+    assert "no deliveries" in rest[2]
+
+
+def test_check_names_pagers_and_sinks_that_lead_nowhere(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    tocsin("migrate")
+    put(
+        tmp_path / "config" / "tocsin.yaml",
+        "version: 1\nemail: {host: localhost, tls: none, from: a@example.com, to: [b@example.com]}\n",
+    )
+    put(
+        tmp_path / "config" / "sinks.yaml",
+        "version: 1\nsinks:\n  shop:\n    kind: webhook\n    url: https://hooks.example.com\n"
+        "    secret: {file: secret}\n    services: [nonsuch]\n    events: [incidnt.opened]\n",
+    )
+    put(tmp_path / "config" / "secret", "s" * 40)
+    code, _, err = tocsin("check")
+
+    assert code == 1
+    assert "tocsin.yaml: email: is described, but neither pager nor fallback_pagers names it" in err
+    assert "sinks.yaml:3: sink 'shop': there is no service 'nonsuch' in catalog.yaml" in err
+    assert "sinks.yaml:3: sink 'shop': no kind of event fits 'incidnt.opened'" in err
 
 
 def test_a_catalog_is_made_of_backstages_files_and_passes_the_check(tocsin, tmp_path):

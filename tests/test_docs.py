@@ -28,6 +28,7 @@ from bot.alerts.model import AlertStatus
 from bot.app import shelves
 from bot.catalog import config as catalog
 from bot.catalog import pagers, services, sinks, targets, tracking
+from bot.catalog.archive import Archive
 from bot.catalog.quiet import QuietHours
 from bot.cli import cli
 from bot.engine import Engine
@@ -305,8 +306,9 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
 @pytest.mark.parametrize(
     ("title", "models"),
     [
-        ("tocsin.yaml", [catalog.General, catalog.Retention, QuietHours]),
+        ("tocsin.yaml", [catalog.General, catalog.Retention, catalog.Postmortems, QuietHours]),
         ("PagerDuty", [catalog.PagerDuty]),
+        ("Archive", [Archive]),
         ("Other pagers", [pagers.Email, pagers.Webhook, pagers.OnCallWebhook, pagers.Opsgenie]),
         ("connections.yaml", [catalog._Connection]),
         ("routes.yaml", [routing.Route, routing.Defaults]),
@@ -344,6 +346,7 @@ def test_every_key_of_a_whole_file_is_named(title, model):
         ("A tracker", tracking.Entry),
         ("Which incidents get a ticket", tracking.Rule),
         ("Findings", tracking.FindingRule),
+        ("Change requests", tracking.ChangeRule),
     ],
 )
 def test_every_key_of_a_tracker_is_listed(title, model):
@@ -377,13 +380,14 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "announcement_channel": "none",
         "public_url": "none",
         "retention": "see below",
+        "postmortems": "see below",
         "operations_channel": "none",
         "auto_runbooks": "`false`",
         "schedules": "`false`",
         "pagerduty": "none",
         "page_ack_minutes": "see below",
         "page_updates": "`false`",
-        **dict.fromkeys(("email", "webhook", "oncall_webhook", "opsgenie"), "none"),
+        **dict.fromkeys(("email", "webhook", "oncall_webhook", "opsgenie", "archive"), "none"),
     }
 
     assert listed[name] == shown.get(name, "`[]`" if default == () else f"`{default}`")

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from bot.catalog import pagers as pagers_
+from bot.catalog.archive import Archive
 from bot.catalog.keys import TOKEN_LENGTH as TOKEN_LENGTH
 from bot.catalog.keys import look_up as _token
 from bot.catalog.pagers import Pagers
@@ -160,6 +161,7 @@ class General(Strict):
     webhook: pagers_.Webhook | None = None
     oncall_webhook: pagers_.OnCallWebhook | None = None
     opsgenie: pagers_.Opsgenie | None = None
+    archive: Archive | None = None
 
     @field_validator("private_networks")
     @classmethod

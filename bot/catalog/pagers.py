@@ -184,6 +184,8 @@ def look(
 
     made = Pagers(folder)
     if email is not None:
+        if email.ca is not None and not (folder / email.ca).is_file():
+            problems.append(str(found.error(("email", "ca"), f"email.ca: there is no file {folder / email.ca}")))
         password = one("email", "password", email.password, 1, _anything) if email.password else Secrets()
         made = replace(made, email=(email, password))
     if webhook is not None:

@@ -73,10 +73,10 @@ class SinkSettings(Strict):
         """The events it gets whatever `events`, `severity` and `services` say: those that somebody meant for it."""
         return ()
 
-    def fits(self, severity: str, service: str | None) -> bool:
-        """Whether an incident is one of those that it is told about."""
+    def fits(self, severity: str, service: str | None, *, told: bool = False) -> bool:
+        """Whether an incident is one of those that it is told about; *told* if it was before."""
         of = not self.services or service in self.services
-        return of and (not self.severity or severity in self.severity)
+        return of and (told or not self.severity or severity in self.severity)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,10 @@ class Configured:
         """Whether it is told of events of this kind."""
         return _wanted((*(self.settings.events or self.settings.usual()), *self.settings.always()), kind)
 
-    def takes(self, kind: str, severity: str, service: str | None) -> bool:
-        """Whether it is told of an event of this kind in such an incident."""
-        return self.wants(kind) and (kind in self.settings.always() or self.settings.fits(severity, service))
+    def takes(self, kind: str, severity: str, service: str | None, *, told: bool = False) -> bool:
+        """Whether it is told of an event of this kind in such an incident; *told* if it was told of it before."""
+        always = kind in self.settings.always()
+        return self.wants(kind) and (always or self.settings.fits(severity, service, told=told))
 
     def secret(self, name: str) -> str:
         """The secret that the field *name* names."""
@@ -166,6 +167,9 @@ def _sink(
             secrets[field_name] = _secrets(folder, env, reference, marks[0])
         except UserError as error:
             problems.append(str(found.error((*place, field_name), f"sink {name!r}: {field_name}: {error}")))
+    if settings.ca is not None and not (folder / settings.ca).is_file():
+        told = f"ca: there is no file {folder / settings.ca}"
+        problems.append(str(found.error((*place, "ca"), f"sink {name!r}: {told}")))
     for field_name in ("url", "api_url"):
         url = getattr(settings, field_name, None)
         if isinstance(url, str) and url.startswith("http://") and not settings.plain_http and not _local(url):

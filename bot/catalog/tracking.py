@@ -6,13 +6,15 @@ A tracker's secret is looked up when it is needed, so one that was changed is us
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, field_validator
 
 from bot.catalog.config import TRACKERS, ConfigError, Strict, Version, checked, document, shaped
 from bot.catalog.targets import Credentials, Reach, Secret
+from bot.kit.clock import parse_duration
 from bot.kit.text import nearest
 from bot.kit.yaml import Document
 
@@ -34,6 +36,18 @@ FIELDS: Mapping[str, str] = {
     "comments": "tracker",
     "approval of a change": "tracker",
 }
+
+
+def _within(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        found = parse_duration(str(value))
+    except (ValueError, OverflowError):
+        raise ValueError("write how long, such as 30m or 4h") from None
+    if not timedelta(minutes=1) <= found <= timedelta(days=14):
+        raise ValueError("wait for at least 1m and at most 14d")
+    return found
 
 
 class Truth(Strict):
@@ -84,7 +98,9 @@ class Rule(Strict):
     severity: tuple[str, ...] = Field(default=(), description="`[SEV1, SEV2]`")
     service: tuple[str, ...] = Field(default=(), description="services of the incident")
     kind: tuple[str, ...] = Field(default=("standard",), description="`standard`, `drill` and so on")
-    private: bool = Field(default=False, description="private ones too; their ticket says nothing but the reference")
+    private: StrictBool = Field(
+        default=False, description="private ones too; their ticket says nothing but the reference"
+    )
 
     @field_validator("severity")
     @classmethod
@@ -114,6 +130,20 @@ class FindingRule(Strict):
     )
 
 
+class ChangeRule(Strict):
+    """Runs that write and need a change request first; what is not named matches everything."""
+
+    tracker: str = Field(description="where; it must have change requests, as ServiceNow has")
+    runbook: tuple[str, ...] = Field(default=(), description="ids of runbooks")
+    risk: tuple[Literal["low", "medium", "high"], ...] = Field(default=(), description="risks of runbooks")
+    service: tuple[str, ...] = Field(default=(), description="services of the incident")
+    type: Literal["normal", "standard", "emergency"] = Field(default="normal", description="of the change")
+    wait: StrictBool = Field(default=True, description="whether nothing is written before it is approved")
+    within: Annotated[timedelta, BeforeValidator(_within)] = Field(
+        default=timedelta(hours=4), description="how long its approval is waited for; then the run ends"
+    )
+
+
 class File(Strict):
     """The whole file."""
 
@@ -123,6 +153,7 @@ class File(Strict):
     tickets: tuple[Rule, ...] = ()
     followups: Followups | None = None
     findings: tuple[FindingRule, ...] = ()
+    changes: tuple[ChangeRule, ...] = ()
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -230,6 +261,7 @@ def _dangling(found: Document, file: File) -> list[str]:
     named: Sequence[tuple[tuple[str | int, ...], str]] = [
         *((("tickets", i, "tracker"), rule.tracker) for i, rule in enumerate(file.tickets)),
         *((("findings", i, "tracker"), rule.tracker) for i, rule in enumerate(file.findings)),
+        *((("changes", i, "tracker"), rule.tracker) for i, rule in enumerate(file.changes)),
         *([(("followups", "tracker"), file.followups.tracker)] if file.followups else []),
     ]
     problems = []

@@ -86,7 +86,7 @@ class Setter:
     def __init__(
         self, more: Sequence[Path] | None = None, known: Callable[[Path], Container[int]] = glyphs.letters
     ) -> None:
-        self.more = [font for font in glyphs.MORE if font.is_file()][:1] if more is None else more
+        self.more = [font for font in glyphs.MORE if font.is_file()] if more is None else more
         self.known = known
         self.fonts: list[Path] = []
         self.missing: set[str] = set()
@@ -174,6 +174,8 @@ class Setter:
             if font not in self.fonts:
                 self.fonts.append(font)
             return letter
+        if 0x1F1E6 <= ord(letter) <= 0x1F1FF:
+            return chr(ord(letter) - 0x1F1E6 + ord("A"))  # half a flag
         if unicodedata.category(letter) == "So" and (name := unicodedata.name(letter, "")):
             return f"[{name.lower()}]"
         self.missing.add(letter)

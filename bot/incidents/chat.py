@@ -102,6 +102,15 @@ class Todo:
 
 
 @dataclass(frozen=True)
+class Drafted:
+    """A revision of the post-mortem was shared, and can be had in other formats as well."""
+
+    incident: Incident
+    revision: int
+    formats: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Unfurnished:
     """An incident that could not get a channel, told to whoever declared it."""
 

@@ -161,8 +161,6 @@ class Move:
         """Change what is to be changed; what became of the word."""
         page, word = self.page, self.word
         page.external_id, page.url = word.external_id or page.external_id, word.url or page.url
-        if page.outcome == paging.SENDING and word.said == "triggered":
-            pass  # its sending is under way, and says so itself
         outcome = await self._state() if word.said in STATES else await self._other()
         self.tx.session.add(page)
         await self.tx.session.flush()

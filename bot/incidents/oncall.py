@@ -203,12 +203,21 @@ class Board:
 
     def at(self, place: Place) -> frozenset[str]:
         """Who is woken first there now, as ids and e-mail addresses in lower case. Old word lets nobody in."""
+        names = {name for duty in self._first(place) for name in (duty.email, duty.ref) if name}
+        return frozenset(name.lower() for who in names for name in (who, self.directory.person(who)))
+
+    def of_service(self, service: str | None) -> tuple[str, ...]:
+        """Who is woken first for *service*, as the chat finds them."""
+        places = self.directory.of_service(service or "")
+        found = (duty.email or duty.ref for place in places for duty in self._first(place))
+        return tuple(dict.fromkeys(self.directory.person(who) for who in found if who))
+
+    def _first(self, place: Place) -> list[Duty]:
         now = self.clock()
         found = standing(self.directory, place, self.rosters.get(place.key), self.covers, now)
         if found.checked_at is None or now - found.checked_at > TRUSTED:
-            return frozenset()
-        names = {name for duty in found.first if duty.at(now) for name in (duty.email, duty.ref) if name}
-        return frozenset(name.lower() for who in names for name in (who, self.directory.person(who)))
+            return []
+        return [duty for duty in found.first if duty.at(now)]
 
     def members(self) -> dict[str, frozenset[str]]:
         """The same for every name that `oncall` has."""

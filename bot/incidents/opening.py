@@ -48,7 +48,8 @@ CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT = (
 # often while senders or people wait for an answer: a drawing costs as much as a hundred alerts.
 BURST, REDRAWS, RESTLESS = 10, 5.0, 2.0
 # Among those who are invited: the members of the team that owns the service.
-OWNERS = "owners"
+# Or whoever is on call for it.
+OWNERS, ON_CALL = "owners", "oncall"
 PARTS = (CHANNEL, TOPIC, INVITES, BOOKMARK, CARD, PIN, ANNOUNCEMENT)
 NEVER_OPENED = (Status.TRIAGE, Status.DECLINED, Status.CANCELED, Status.MERGED)
 
@@ -68,6 +69,7 @@ class Opening:
     clock: Clock
     opened: Callable[[str, str], None] = lambda channel, incident_id: None
     services: Services = field(default_factory=Services)
+    on_call: Callable[[str | None], Sequence[str]] = lambda service: ()
 
     def __post_init__(self) -> None:
         self.parts = Parts(self.engine, self.react, self.clock)
@@ -240,7 +242,8 @@ class Opening:
     def _usual(self, incident: Incident) -> list[str]:
         """Who is brought in wherever they are not kept out: a word stands for whoever owns the service."""
         directory = self.services.directory
-        found = [directory.owners(incident.service) if one == OWNERS else (one,) for one in self.look.invite]
+        words = {OWNERS: directory.owners, ON_CALL: self.on_call}
+        found = [words[one](incident.service) if one in words else (one,) for one in self.look.invite]
         return [directory.person(who) for some in found for who in some]
 
     async def _unasked(self, incident_id: str) -> None:

@@ -5,7 +5,7 @@ An event that a sink wants promises `dispatch` in its own transaction, and nothi
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -110,11 +110,12 @@ class Deliveries:
             incident = await lifecycle.find(tx.session, incident_id)
             place = (col(TimelineEvent.recorded_at), col(TimelineEvent.id))
             query = sa.select(TimelineEvent).where(col(TimelineEvent.id).in_(event_ids)).order_by(*place)
+            told = await self._told(tx.session, incident_id)
             rows = [
                 self._row(sink, incident, event, now)
                 for event in await tx.session.scalars(query)
                 for sink in self.sinks.values()
-                if sink.takes(event.kind, incident.severity, incident.service)
+                if sink.takes(event.kind, incident.severity, incident.service, told=sink.name in told)
             ]
             if not rows:
                 return
@@ -123,6 +124,15 @@ class Deliveries:
             await connection.execute(insert.on_conflict_do_nothing(index_elements=["id"]))
             for name in dict.fromkeys(row.sink for row in rows if row.state == WAITING):
                 tx.enqueue(line(name, incident_id, event_ids[0]))
+
+    async def _told(self, session: AsyncSession, incident_id: str) -> set[str]:
+        """The sinks that were told of the incident before: they hear how it ends, also when it is less bad by then."""
+        picky = [name for name, sink in self.sinks.items() if sink.settings.severity]
+        if not picky:
+            return set()
+        query = sa.select(col(Outgoing.sink)).distinct()
+        query = query.where(col(Outgoing.sink).in_(picky), col(Outgoing.incident_id) == incident_id)
+        return set(await session.scalars(query))
 
     def _row(self, sink: Configured, incident: Incident, event: TimelineEvent, now: datetime) -> Outgoing:
         row = Outgoing(
@@ -282,13 +292,26 @@ async def again(tx: Tx, wanted: str, *, now: datetime) -> Outgoing:
     found = list(await tx.session.scalars(query))
     if len(found) != 1:
         raise UserError(f"{'No' if not found else 'More than one'} delivery has an id that begins with {wanted!r}.")
-    row = found[0]
+    _anew(tx, found[0], now)
+    await tx.session.flush()
+    return found[0]
+
+
+async def all_again(tx: Tx, *, now: datetime, limit: int = 5000) -> list[Outgoing]:
+    """The same for everything that was given up, oldest first; at most *limit* at once."""
+    query = sa.select(Outgoing).where(col(Outgoing.state) == GIVEN_UP)
+    rows = list(await tx.session.scalars(query.order_by(col(Outgoing.recorded_at)).limit(limit)))
+    for row in rows:
+        _anew(tx, row, now)
+    await tx.session.flush()
+    return rows
+
+
+def _anew(tx: Tx, row: Outgoing, now: datetime) -> None:
     row.state, row.attempts, row.detail, row.ended_at = WAITING, 0, "", None
     row.created_at = row.next_at = now
     tx.session.add(row)
-    await tx.session.flush()
-    tx.enqueue(replace(line(row.sink, row.incident_id, f"again:{now.timestamp():.3f}"), merges=False))
-    return row
+    tx.enqueue(line(row.sink, row.incident_id, f"again:{now.timestamp():.3f}"))
 
 
 def _said(text: str) -> str:

@@ -1,7 +1,7 @@
 """What every pager must offer: a way to wake somebody, and an honest answer whether it did.
 
 `Pager` is all that is needed. What one can do beyond that are protocols of their own: `Acts`, `Follows`, `Looks`,
-`Hears`.
+`Hears`, `Probes`.
 """
 
 import re
@@ -167,6 +167,15 @@ class Looks(Protocol):
 
     async def look(self, page: PageRequest) -> Seen | None:
         """How it stands now; None if it is not known there, or nobody may look."""
+        ...
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """A pager that can be asked whether it is well, with nobody woken for it."""
+
+    async def probe(self) -> None:
+        """TemporaryError if it cannot be reached, PermanentError if it would not let us in."""
         ...
 
 

@@ -16,7 +16,7 @@ from sqlmodel import col
 from bot.alerts.model import Delivery
 from bot.catalog.config import Retention
 from bot.engine import BREATH, Engine
-from bot.incidents.model import Counter, PagerWord, Request
+from bot.incidents.model import Counter, PagerWord, Request, TrackerWord
 from bot.incidents.outgoing import WAITING, Outgoing
 from bot.kit.db import insert_for
 
@@ -45,6 +45,7 @@ class Pruning:
             gone["deliveries"] = await self._rounds(Delivery, col(Delivery.received_at) < before)
             old = sa.and_(col(PagerWord.received_at) < before, col(PagerWord.outcome) != "waiting")
             gone["words"] = await self._rounds(PagerWord, old)
+            gone["words"] += await self._rounds(TrackerWord, col(TrackerWord.received_at) < before)
             told = sa.and_(col(Outgoing.created_at) < before, col(Outgoing.state) != WAITING)
             gone["outgoing"] = await self._rounds(Outgoing, told)
         if (before := _before(at, self.keep.requests)) is not None:

@@ -16,7 +16,7 @@ KEPT = (
     *("incident.resolved", "note.added", "page.sent", "page.failed", "page.nobody", "work.parked"),
     *("page.delayed", "page.unanswered", "page.acknowledged"),
     "run.glass_broken",
-    "delivery.given_up",
+    *("delivery.given_up", "pager.troubled"),
     *("runbook.withheld", "run.raised", "automation.stopped", "schedule.missed"),
     *("task.added", "followup.added", "ticket.failed"),
 )
@@ -106,15 +106,21 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
         case "task.dropped" | "followup.dropped" | "task.reopened" | "followup.reopened":
             return Notice(f"{event.text}{_by(event)}", ":ballot_box_with_check:")
-        case "ticket.opened" | "ticket.linked":
+        case "ticket.opened" | "ticket.linked" | "change.opened":
             url = event.data.get("url")
             return Notice(event.text + (f": {url}" if url else ""), ":ticket:")
-        case "ticket.failed":
+        case "change.approved":
+            return Notice(event.text, ":white_check_mark:")
+        case "ticket.failed" | "change.refused":
             return Notice(event.text, ":warning:")
         case "ticket.heard":  # what our side does because of it, it says itself
             return Notice(event.text, ":ticket:") if event.data.get("news") else None
         case "page.failed" | "page.nobody" | "page.delayed" | "page.refused":
             return Notice(event.text, ":warning:")
+        case "pager.troubled":
+            return Notice(event.text, ":warning:")
+        case "pager.mended":
+            return Notice(event.text, ":white_check_mark:")
         case "page.unanswered" | "page.unacknowledged":
             return Notice(event.text, ":rotating_light:")
         case "page.sent" | "page.asked" | "help.asked" | "page.escalated" | "page.reassigned":

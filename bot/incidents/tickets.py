@@ -33,12 +33,12 @@ from bot.incidents.model import (
     TrackerWord,
 )
 from bot.incidents.timeline import React
-from bot.incidents.tracker import Gone, Heard, Issue, Move, Purpose, Tracker, Wish
+from bot.incidents.tracker import Changes, Gone, Heard, Issue, Move, Purpose, Tracker, Wish
 from bot.kit.clock import Clock
 from bot.kit.db import insert_for
 from bot.kit.errors import PermanentError, UserError
 from bot.kit.ids import derived_id
-from bot.kit.text import clip, one_line
+from bot.kit.text import clean, clip, one_line
 
 log = structlog.get_logger()
 
@@ -164,7 +164,8 @@ async def export_all(tx: Tx, tracking: Tracking, incident: Incident, *, by: str,
 
 async def keep(tx: Tx, tracker: str, heard: Heard, body_hash: str, *, now: datetime) -> str | None:
     """Write down what a webhook says, and promise to look; what became of it: None if no ticket of ours is meant."""
-    query = sa.select(Ticket).where(col(Ticket.tracker) == tracker, col(Ticket.remote_id) == heard.id)
+    mine = (col(Ticket.tracker) == tracker, col(Ticket.remote_id) == clean(heard.id))
+    query = sa.select(Ticket).where(*mine)
     found = list(await tx.session.scalars(query.order_by(col(Ticket.created_at))))
     if not found:
         return None
@@ -172,11 +173,11 @@ async def keep(tx: Tx, tracker: str, heard: Heard, body_hash: str, *, now: datet
     outcome = "repeat"
     for ticket in found:
         row = {
-            "id": derived_id("word", tracker, ticket.id, heard.delivery or body_hash),
+            "id": derived_id("word", tracker, ticket.id, clean(heard.delivery or "") or body_hash),
             "tracker": tracker,
             "ticket_id": ticket.id,
-            "what": clip(one_line(heard.what), 100),
-            "by": clip(one_line(heard.by), 100),
+            "what": clip(one_line(clean(heard.what)), 100),
+            "by": clip(one_line(clean(heard.by)), 100),
             "received_at": now,
         }
         insert = insert_for(connection, TrackerWord).values(**row).on_conflict_do_nothing(index_elements=["id"])
@@ -221,6 +222,8 @@ class Tickets:
                 if not any(one.tracker == name and one.purpose == "incident" for one in there):
                     await want(tx, incident, name, key, now=now)
             for ticket in there:
+                if ticket.purpose == "change":
+                    continue  # it follows its run, not the incident
                 if ticket.tracker in self.trackers and ticket.state == TicketState.MADE:
                     await promise(tx, ticket)
 
@@ -241,6 +244,9 @@ class Tickets:
             await self._fail(ticket, f"trackers.yaml has no tracker {ticket.tracker!r} any more")
             return
         try:
+            if ticket.purpose == "change":
+                await self._concluded(ticket, tracker)
+                return
             if ticket.state == TicketState.WANTED:
                 ticket = await self._opened(ticket, tracker)
             if ticket.state == TicketState.MADE:
@@ -261,8 +267,10 @@ class Tickets:
         structlog.contextvars.bind_contextvars(ticket=ticket.id, incident=ticket.incident_id)
         if tracker is None or ticket.remote_id is None or ticket.state == TicketState.GONE:
             return
+        if ticket.purpose == "change":
+            return  # its run looks by itself
         try:
-            issue = await tracker.read(ticket.remote_id)
+            issue = _tidy(await tracker.read(ticket.remote_id))
         except Gone as error:
             await self._fail(ticket, str(error), TicketState.GONE)
             return
@@ -286,9 +294,9 @@ class Tickets:
             task = None if ticket.task_id is None else await tasks.find(session, ticket.task_id)
         await self.engine.still_mine()
         if ticket.asked is not None:
-            issue = await tracker.find(ticket.asked)
+            issue = _tidy(await tracker.find(ticket.asked))
         else:
-            issue = await tracker.create(self._wish(ticket, incident, task))
+            issue = _tidy(await tracker.create(self._wish(ticket, incident, task)))
         now = self.clock()
         async with self.engine.transaction() as tx:
             row = await self._locked(tx, ticket.id)
@@ -317,11 +325,14 @@ class Tickets:
         async with self.engine.db.read() as session:
             incident = await lifecycle.find(session, ticket.incident_id)
             task = None if ticket.task_id is None else await tasks.find(session, ticket.task_id)
-            events = await timeline.whole(session, incident.id) if ticket.purpose == "incident" else []
+            told = sa.select(TimelineEvent).where(
+                col(TimelineEvent.incident_id) == incident.id, col(TimelineEvent.kind).in_(TOLD)
+            )
+            events = list(await session.scalars(told.order_by(col(TimelineEvent.at), col(TimelineEvent.recorded_at))))
         remote = ticket.remote_id or ""
         if ticket.purpose == "incident":
             for event in events:
-                if event.kind in TOLD and event.id not in ticket.told and event.recorded_at >= ticket.created_at:
+                if event.id not in ticket.told and event.recorded_at >= ticket.created_at:
                     await self.engine.still_mine()
                     await tracker.comment(remote, self._said(incident, event), f"{ticket.key}-{event.id[-8:]}")
                     ticket = await self._told(ticket, event.id)
@@ -342,7 +353,8 @@ class Tickets:
         if move is not None:
             note = "" if incident.private else await self._note(ticket)
             await self.engine.still_mine()
-            issue = await tracker.move(ticket.remote_id or "", Move(move.done, move.status, note, wanted == "canceled"))
+            move = Move(move.done, move.status, note, wanted == "canceled")
+            issue = _tidy(await tracker.move(ticket.remote_id or "", move))
         now = self.clock()
         async with self.engine.transaction() as tx:
             row = await self._locked(tx, ticket.id)
@@ -355,6 +367,25 @@ class Tickets:
                 text = f"{row.reference} in {row.tracker}: {before} → {issue.status}"
                 data = {"from": before, "to": issue.status}
                 await self._record(tx, row, "ticket.moved", text, now=now, data=data)
+
+    async def _concluded(self, ticket: Ticket, tracker: Tracker) -> None:
+        """The run of a change request has ended."""
+        if not ticket.standing or ticket.remote_id is None or ticket.phase == "closed":
+            return
+        if not isinstance(tracker, Changes):
+            raise PermanentError(f"{ticket.tracker} has no change requests")
+        await self.engine.still_mine()
+        ok = ticket.standing == "done"
+        issue = _tidy(await tracker.conclude(ticket.remote_id, f"{ticket.key}-end", ok=ok, note=ticket.body))
+        now = self.clock()
+        async with self.engine.transaction() as tx:
+            row = await self._locked(tx, ticket.id)
+            _seen(row, issue, now=now)
+            row.phase, row.error = "closed", None
+            tx.session.add(row)
+            await tx.session.flush()
+            text = f"Change {issue.reference} in {row.tracker} is {issue.status}"
+            await self._record(tx, row, "change.closed", text, now=now, data={"change": row.id}, once=row.id)
 
     def _stands(self, ticket: Ticket, incident: Incident, task: Task | None) -> Phase | None:
         """How our side of a ticket stands; None where our side has no say."""
@@ -590,6 +621,22 @@ def _as_phase(task: Task) -> Phase:
     """How a follow-up stands, in the same words as an incident."""
     words: Mapping[str, Phase] = {TaskState.DONE: "resolved", TaskState.DROPPED: "canceled"}
     return words.get(task.state, "investigating")
+
+
+def _tidy(issue: Issue) -> Issue:
+    """*issue* as any database can keep it."""
+
+    def short(text: str) -> str:
+        return clip(one_line(clean(text)), 300)
+
+    return Issue(
+        id=short(issue.id),
+        reference=short(issue.reference),
+        url=clip(clean(issue.url), 2000),
+        status=short(issue.status),
+        done=issue.done,
+        title=short(issue.title),
+    )
 
 
 def _seen(row: Ticket, issue: Issue, *, now: datetime) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from bot.catalog.tracking import Access
 from bot.kit.errors import PermanentError
 
-Purpose = Literal["incident", "followup", "finding"]
+Purpose = Literal["incident", "followup", "finding", "change"]
+ChangeType = Literal["normal", "standard", "emergency"]
 
 
 class Gone(PermanentError):  # noqa: N818 - a fact about a ticket, not a fault
@@ -97,6 +98,27 @@ class Tracker(Protocol):
 
     async def attach(self, id_: str, name: str, content: bytes) -> None:
         """Hang a file on it, once under its name."""
+        ...
+
+
+@runtime_checkable
+class Changes(Protocol):
+    """A tracker that has change requests besides."""
+
+    async def propose(self, wish: Wish, kind: ChangeType) -> Issue:
+        """The change under the wish's key, opened if need be, with its approval asked for."""
+        ...
+
+    async def verdict(self, id_: str) -> bool | None:
+        """Whether it was approved, or None while nobody has said so."""
+        ...
+
+    async def begin(self, id_: str) -> None:
+        """The work begins now."""
+        ...
+
+    async def conclude(self, id_: str, key: str, *, ok: bool, note: str) -> Issue:
+        """The work has ended. A change that was never approved is left as it is, with a note made once under *key*."""
         ...
 
 

@@ -108,7 +108,9 @@ class PagerDuty:
     async def page(self, request: PageRequest) -> PageResult:
         """Trigger an alert. The proof is the key that PagerDuty confirms, with its incident if that can be seen."""
         proof, seen = await self._triggered(request, self._routing(request.service))
-        return PageResult("sent", _taken(seen), proof, None if seen is None else _seen(seen))
+        return PageResult(
+            "sent", _taken(seen, self._access.api_token is not None), proof, None if seen is None else _seen(seen)
+        )
 
     async def act(self, action: Action) -> ActResult:
         """Do it, after a look whether it has been done."""
@@ -144,6 +146,11 @@ class PagerDuty:
         found = await self._incident(page, (*OPEN, "resolved"))
         return None if found is None else _seen(found)
 
+    async def probe(self) -> None:
+        """Whether the REST API lets us in. Nothing but a page shows whether a routing key is right."""
+        if self._access.api_token is not None:
+            await self._rest("probe", "GET", "/abilities")
+
     async def close(self) -> None:
         """Calls under way end by themselves; what waits for a thread does not begin."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -154,7 +161,7 @@ class PagerDuty:
 
     async def _paged(self, action: Action) -> ActResult:
         proof, seen = await self._triggered(action.page, self._route(action), action.message)
-        return _done(_taken(seen), seen, proof=proof)
+        return _done(_taken(seen, self._access.api_token is not None), seen, proof=proof)
 
     async def _triggered(self, page: PageRequest, key: SecretStr, message: str = "") -> tuple[str, Found | None]:
         details = {"incident": page.reference, "severity": page.severity, "message": message or None}
@@ -788,8 +795,11 @@ def _name(incident: Found) -> str:
     return f"PagerDuty's incident {incident.get('incident_number') or incident['id']}"
 
 
-def _taken(seen: Found | None) -> str:
-    return f"{_name(seen)} is {seen['status']}{_with(seen)}" if seen else "PagerDuty has taken the page"
+def _taken(seen: Found | None, looked: bool) -> str:
+    if seen is None:
+        return "PagerDuty has taken the page" + (", but no incident of it is to be seen; is anybody on call?" * looked)
+    whom = _with(seen) or ", with nobody; is anybody on call?"
+    return f"{_name(seen)} is {seen['status']}{whom}"
 
 
 def _done(detail: str, incident: Found | None, *, proof: str | None = None) -> ActResult:

@@ -15,15 +15,15 @@ PATIENCE = 6
 _REFUSED = 3
 
 
-def run(module: str, given: str, *, what: str) -> str:
+def run(module: str, given: str, *, what: str, seconds: int = SECONDS) -> str:
     """What *module*, run as a program, makes of *given*; UserError, about *what*, if it refuses or does not end."""
-    told = f"{what} does not end within {SECONDS} seconds. Does it loop?"
+    told = f"{what} does not end within {seconds} second{'' if seconds == 1 else 's'}. Does it loop?"
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             [sys.executable, "-I", "-m", module],
             input=given.encode(),
             capture_output=True,
-            timeout=SECONDS * PATIENCE,
+            timeout=seconds * PATIENCE,
             env={},
             check=False,
         )
@@ -40,9 +40,9 @@ def run(module: str, given: str, *, what: str) -> str:
     return done.stdout.decode()
 
 
-def begin() -> None:
+def begin(seconds: int) -> None:
     """From here on this process is bounded."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 

@@ -21,7 +21,9 @@ class Plan:
 
     usual: str = FULL
     templates: Mapping[str, str] = field(default_factory=dict)
-    days: Mapping[str, int] = field(default_factory=lambda: {**Postmortems().due_days})
+    days: Mapping[str, int] = field(
+        default_factory=lambda: {str(sev): days for sev, days in Postmortems().due_days.items()}
+    )
     folder: Path | None = None
 
     @classmethod
@@ -30,8 +32,8 @@ class Plan:
         own = config / said.templates
         return cls(
             said.template,
-            {**said.template_by_severity},
-            {**said.due_days},
+            {str(sev): name for sev, name in said.template_by_severity.items()},
+            {str(sev): days for sev, days in said.due_days.items()},
             own if (own / "postmortems").is_dir() else None,
         )
 

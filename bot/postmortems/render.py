@@ -38,7 +38,7 @@ class Markdown(str):
     __slots__ = ()
 
 
-def render(facts: Facts, template: str = "full", folder: Path | None = None) -> str:
+def render(facts: Facts, template: str = "full", folder: Path | None = None, *, seconds: int = bounded.SECONDS) -> str:
     """The document of *facts*: the same facts give the same text.
 
     Templates in *folder* (which has a ``postmortems/`` in it) go before those that come with Tocsin, and are filled in
@@ -48,8 +48,9 @@ def render(facts: Facts, template: str = "full", folder: Path | None = None) -> 
     if folder is not None and _NAME.fullmatch(template) and (folder / FOLDER / (template + SUFFIX)).is_file():
         return bounded.run(
             "bot.postmortems.render",
-            json.dumps({"facts": facts.as_json(), "template": template, "folder": str(folder)}),
+            json.dumps({"facts": facts.as_json(), "template": template, "folder": str(folder), "seconds": seconds}),
             what=f"The post-mortem template {template!r}",
+            seconds=seconds,
         )
     return filled(facts, template, folder)
 
@@ -252,7 +253,7 @@ def _whole(seconds: float | None) -> int | None:
 def _main() -> None:
     """Fill in one template, within the bounds of this process."""
     given = json.load(sys.stdin)
-    bounded.begin()
+    bounded.begin(given["seconds"])
     try:
         text = filled(Facts.from_json(given["facts"]), given["template"], Path(given["folder"]))
     except BotError as error:

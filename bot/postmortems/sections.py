@@ -24,7 +24,8 @@ def sections(text: str) -> Sequence[Section]:
     """Those of *text*, in order; of two with the same name the first."""
     marks = list(_MARKER.finditer(text))
     found: dict[str, Section] = {}
-    for mark, after in zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=True):
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    for mark, after in zip(marks, ends, strict=False):
         heading, start = "", mark.end() + 1
         line = text[start : text.find("\n", start) if "\n" in text[start:] else len(text)]
         if line.startswith("#"):

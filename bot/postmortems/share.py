@@ -1,16 +1,18 @@
 """Writes the draft and shares it in the incident's channel, once for each revision."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, timeline
-from bot.incidents.chat import Chat, Upload
+from bot.incidents.chat import Chat, Drafted, Upload
+from bot.incidents.model import Incident
 from bot.incidents.parts import Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
 from bot.postmortems import merge
 from bot.postmortems.draft import draft
+from bot.postmortems.model import Postmortem
 from bot.postmortems.plan import Plan
 
 
@@ -23,6 +25,7 @@ class Share:
     chat: Chat
     clock: Clock
     tell: Callable[[str, str], Awaitable[None]]
+    formats: Sequence[str] = ()
     plan: Plan = field(default_factory=Plan)
 
     async def draft(self, incident_id: str, event_id: str | None = None, template: str | None = None) -> None:
@@ -72,6 +75,23 @@ class Share:
                     data={"revision": document.revision, "exporter": "md", "place": "slack"},
                     once=f"slack:{document.revision}",
                 )
+            if self.formats:
+                await self._offer(incident, channel, document)
+
+    async def _offer(self, incident: Incident, channel: str, document: Postmortem) -> None:
+        """A menu of formats below the file; the message of a file can hold none."""
+        parts = Parts(self.engine, self.react, self.clock)
+        name = f"formats:{document.revision}"
+        part = (await parts.begin(incident.id, [name]))[name]
+
+        async def make() -> dict[str, str]:
+            return {"ts": await self.chat.post(channel, Drafted(incident, document.revision, self.formats), key=name)}
+
+        async def find() -> dict[str, str] | None:
+            found = await self.chat.find_post(channel, name, since=document.created_at)
+            return {"ts": found} if found else None
+
+        await parts.make(part, make, find, quiet=True)
 
 
 def _conflicts(count: int) -> str:

@@ -42,6 +42,10 @@ async def _nowhere(run: Run, runbook: str, found: Finding) -> None:
     """There is no tracker."""
 
 
+async def _nothing(run: Run) -> None:
+    """There are no change requests."""
+
+
 @dataclass
 class Aftermath:
     """The workflow `aftermath`. *accept* is the intake's: what a runbook raises is an alert like any other."""
@@ -52,6 +56,7 @@ class Aftermath:
     clock: Clock
     policy: Policy
     file: File = _nowhere
+    conclude: Callable[[Run], Awaitable[None]] = _nothing
 
     async def weigh(self, run_id: str) -> None:
         """Say what came of a run. Doing it again says nothing twice."""
@@ -74,6 +79,7 @@ class Aftermath:
             else:
                 await self._raise(run, runbook, found)
             await self.file(run, found.runbook or runbook.id, found)
+        await self.conclude(run)
         await self._judge(run, runbook)
 
     # -- alerts ---------------------------------------------------------------------------------------------------

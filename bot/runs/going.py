@@ -62,7 +62,7 @@ class Undo:
 @dataclass
 class Going:
     """The run. *guessing*: a dry run that has left out a step whose results are missing. *replaying*: what was done
-    before is gone through once more, to know it, and nothing is begun.
+    before is gone through once more, to know it, and nothing is begun. *cleared*: it has what it must have to write.
     """
 
     run: Run
@@ -79,6 +79,8 @@ class Going:
     phase: Phase = Phase.STEPS
     guessing: bool = False
     replaying: bool = False
+    cleared: bool = False
+    clearing: asyncio.Lock = field(default_factory=asyncio.Lock)
     undo: list[Undo] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
     called: dict[str, list[Finding]] = field(default_factory=dict)  # what the runbooks found that steps called, by path

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from pydantic import JsonValue
@@ -60,6 +60,18 @@ ONCE = Retry(attempts=1)
 NOTHING_FAILED = {"step": "", "message": ""}
 
 May = Callable[[Run, Incident], Awaitable[str | None]]
+
+
+class Clearance(Protocol):
+    """What a run must have before it writes, such as an approved change request."""
+
+    async def waited(self, run: Run) -> float:
+        """How many seconds the run has waited for it; they are not of its own time."""
+        ...
+
+    async def clear(self, run: Run, incident: Incident, runbook: Runbook, stopping: asyncio.Event) -> str | None:
+        """Return when the run has it, or is stopped; why it never will otherwise."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class Interpreter:
     rooms: Callable[[Run, Incident], Room] | None = None
     pages: Callable[[Run, Incident], Pages] | None = None
     may: May = _anybody
+    clearance: Clearance | None = None
     grants: Grants = field(default_factory=Grants)
     record: Record | None = None
     attempts: Attempts | None = None
@@ -170,7 +183,8 @@ class Interpreter:
     async def _going(self, opened: Opened) -> Going:
         run = opened.run
         runbook = Runbook.from_json(run.definition)
-        timeout = runbook.timeout + timedelta(seconds=opened.paused_seconds)
+        waited = 0.0 if self.clearance is None else await self.clearance.waited(run)
+        timeout = runbook.timeout + timedelta(seconds=opened.paused_seconds + waited)
         going = Going(
             run=run,
             incident=opened.incident,
@@ -652,6 +666,20 @@ class Interpreter:
             return
         if why := await self.may(going.run, going.incident):
             raise Stop(RunState.FAILED, name, why)
+        if self.clearance is not None:
+            async with going.clearing:  # steps side by side ask for one
+                await self._clear(going, self.clearance, name)
+
+    async def _clear(self, going: Going, clearance: Clearance, name: str) -> None:
+        """Before the first write: what a run must have for it. The time until then is not the run's."""
+        if going.cleared:
+            return
+        began = self.clock()
+        if why := await clearance.clear(going.run, going.incident, going.runbook, going.stopping):
+            raise Stop(RunState.FAILED, name, why)
+        going.ends_at += self.clock() - began
+        self._may_go_on(going, name)
+        going.cleared = True
 
     def _may_go_on(self, going: Going, name: str, why: str = "") -> None:
         if going.replaying:

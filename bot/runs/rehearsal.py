@@ -459,7 +459,8 @@ def _differences(trial: Trial, runbook: Runbook, played: _Played) -> Iterator[tu
             for item, (ok, _) in raising.results(one).items()
         }
         if words != expect.reported:
-            yield ("expect", "reported"), f"reported: expected {expect.reported}, came {words}"
+            wanted, seen = ([f"{asset}: {how}" for asset, how in both.items()] for both in (expect.reported, words))
+            yield ("expect", "reported"), f"reported: expected {_listed(wanted)}, came {_listed(seen)}"
     if expect.raised is not None:
         found = [one for one in said if one.into != raising.ASSET]
         for one in found:

@@ -17,7 +17,18 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.incidents.chat import Announcement, Card, Cleared, Closing, Message, Notice, Remark, Todo, Unfurnished
+from bot.incidents.chat import (
+    Announcement,
+    Card,
+    Cleared,
+    Closing,
+    Drafted,
+    Message,
+    Notice,
+    Remark,
+    Todo,
+    Unfurnished,
+)
 from bot.incidents.shifts import Handover
 from bot.kit.errors import PermanentError
 from bot.runs.approval import Asked
@@ -29,6 +40,7 @@ from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as incident_views
 from bot.slack.views import oncall as oncall_views
+from bot.slack.views import postmortem as postmortem_views
 from bot.slack.views import run as run_views
 from bot.slack.views import task as task_views
 from bot.slack.views.blocks import Block
@@ -57,6 +69,7 @@ VIEWS: dict[type, Any] = {
     Notice: incident_views.notice,
     Remark: incident_views.remark,
     Todo: task_views.todo,
+    Drafted: postmortem_views.drafted,
     Cleared: incident_views.cleared,
     Closing: incident_views.closing,
     Shown: run_views.run,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +44,7 @@ class Desk:
     inbox: Inbox | None = None
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     policy: Policy = field(default_factory=Policy)
+    formats: Sequence[str] = ()
     log: Log = logbook.opened
     tracking: Tracking = field(default_factory=Tracking)
     offers: Offers = lambda incident, alerts: ()
@@ -129,6 +130,7 @@ class Desk:
                 tracking=self.tracking,
                 offers=self.offers,
                 link=self.chat.link,
+                formats=self.formats,
                 services=inbox.services,
                 site=self.site,
             )

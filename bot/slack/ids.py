@@ -25,6 +25,7 @@ REJECT_WITH = "approval.reject_with"
 TASK_DONE = "task.done"
 EXPORT = "followup.export"
 POSTMORTEM = "postmortem.draft"
+EXPORT_DOCUMENT = "postmortem.export"
 OPEN_LINK = "link.open"
 
 # Forms

@@ -142,17 +142,18 @@ class Inbox:
         channel = (body.get("channel") or {}).get("id") or (body.get("container") or {}).get("channel_id")
         asked = self._asked(body["user"]["id"], channel or about.get("channel"))
         body = {"response_url": about.get("url"), **dict(body)}
-        if name == ids.OPEN_LINK or item.get("type") not in ("button", None):
-            await ack()
+        value = str(item.get("value") or (item.get("selected_option") or {}).get("value") or "")
+        if name == ids.OPEN_LINK or not (item.get("type") in ("button", None) or _chosen(item, name, self.buttons)):
+            await ack()  # a field of a form: its value comes with the form
         elif why := self._refusal(asked):
             await ack()
             self._say(body, asked, why)
         elif name in self.sends and body.get("view"):
             await self._send(ack, body, asked, *self.sends[name])
         elif (opens := self.opens.get(name)) is not None:
-            await self._open(ack, body, asked, opens(asked, str(item.get("value") or "")))
+            await self._open(ack, body, asked, opens(asked, value))
         elif name in self.buttons:
-            payload = {"value": str(item.get("value") or ""), "response_url": body["response_url"]}
+            payload = {"value": value, "response_url": body["response_url"]}
             await self._record(ack, "button", name, f"action:{body['trigger_id']}", asked, payload)
         else:
             await ack()
@@ -528,6 +529,11 @@ def _about(view: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _chosen(item: Mapping[str, Any], name: str, buttons: Mapping[str, Any]) -> bool:
+    """Whether it is a menu that does something at once, like a button."""
+    return item.get("type") == "static_select" and name in buttons
 
 
 def _table(shelf: Shelf, what: str) -> dict[str, Any]:

@@ -13,17 +13,26 @@ from pydantic import Field
 
 from bot.catalog.config import Strict
 from bot.catalog.tracking import Access
-from bot.incidents.tracker import Gone, Heard, Issue, Move, Tracker, Wish
+from bot.incidents.tracker import ChangeType, Gone, Heard, Issue, Move, Tracker, Wish
 from bot.kit.api import Api, Refused
 from bot.kit.errors import PermanentError
 from bot.kit.text import clean, clip, one_line
 from bot.runs.redact import Redactor
 
 SHORT, TEXT, CLOSE = 160, 4000, 4000
-FIELDS = "sys_id,number,short_description,state,correlation_id,close_code,sys_updated_on"
+FIELDS = "sys_id,number,short_description,state,correlation_id,approval,type,sys_updated_on"
+CHANGE = "change_request"
 STATES = {"1": "New", "2": "In Progress", "3": "On Hold", "6": "Resolved", "7": "Closed", "8": "Canceled"}
 RESOLVED, IN_PROGRESS, CANCELED = "6", "2", "8"
 DONE = ("6", "7", "8")
+# States of a change, and the way it goes: what asks for approval, and from the approval to the end.
+STEPS = {
+    "-5": "New", "-4": "Assess", "-3": "Authorize", "-2": "Scheduled", "-1": "Implement", "0": "Review", "3": "Closed",
+    "4": "Canceled",
+}  # fmt: skip
+NEW, IMPLEMENT, CLOSED_CHANGE = "-5", "-1", "3"
+ASKS: Mapping[ChangeType, str] = {"normal": "-4", "standard": "-2", "emergency": "-3"}
+ONWARD = {"-2": "-1", "-1": "0", "0": "3"}
 # Impact and urgency, 1 the highest; ServiceNow makes the priority of both.
 RANK = {"SEV1": ("1", "1"), "SEV2": ("1", "2"), "SEV3": ("2", "2"), "SEV4": ("2", "3"), "SEV5": ("3", "3")}
 
@@ -38,6 +47,7 @@ class Options(Strict):
     assignment_group: str | None = Field(default=None, description="sys_id of the group that gets it")
     caller_id: str | None = Field(default=None, description="sys_id of whoever calls")
     fields: dict[str, str] = Field(default_factory=dict, description="further fields, such as `category`")
+    change_fields: dict[str, str] = Field(default_factory=dict, description="the same for change requests")
 
 
 class ServiceNow:
@@ -106,13 +116,7 @@ class ServiceNow:
 
     async def comment(self, id_: str, text: str, key: str) -> None:
         """A work note, which callers do not see."""
-        mark = f"[{key}]"
-        query = f"element_id={id_}^element=work_notes^valueENDSWITH{mark}"
-        journal = {"sysparm_query": query, "sysparm_limit": "1", "sysparm_fields": "sys_id"}
-        if await self._ask("GET", "/api/now/table/sys_journal_field", params=journal):
-            return
-        note = {"work_notes": f"{clip(clean(text), TEXT)}\n\n{mark}"}
-        await self._ask("PATCH", f"{self.table}/{quote(id_, safe='')}", json=note)
+        await self._note(self.options.table, id_, text, key)
 
     async def attach(self, id_: str, name: str, content: bytes) -> None:
         """A file of the same name is there already."""
@@ -124,7 +128,73 @@ class ServiceNow:
         headers = {"Content-Type": "application/octet-stream"}
         await self._ask("POST", "/api/now/attachment/file", params=where, body=content, headers=headers)
 
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    async def propose(self, wish: Wish, kind: ChangeType) -> Issue:
+        """A change request, moved to where its approval is asked for."""
+        path = f"/api/now/table/{CHANGE}"
+        query = {"sysparm_query": f"correlation_id={wish.key}^ORDERBYsys_created_on", "sysparm_limit": "1"}
+        rows = await self._ask("GET", path, params=query)
+        row = rows[0] if isinstance(rows, list) and rows else None
+        if row is None:
+            change = {
+                **self.options.change_fields,
+                "type": kind,
+                "short_description": clip(one_line(clean(wish.title)), SHORT),
+                "description": clip(clean(wish.body), TEXT),
+                "correlation_id": wish.key,
+                "correlation_display": "Tocsin",
+            }
+            row = await self._ask("POST", path, json=change)
+        issue = self._issue(row, CHANGE)
+        if row.get("state") == NEW and row.get("approval") != "rejected":
+            issue = self._issue(await self._change(issue.id, {"state": ASKS[kind]}), CHANGE)
+        return issue
+
+    async def verdict(self, id_: str) -> bool | None:
+        """What is scheduled is approved; a normal change that was rejected is new again."""
+        row = await self._ask("GET", f"/api/now/table/{CHANGE}/{quote(id_, safe='')}")
+        state, approval = str(row.get("state")), str(row.get("approval"))
+        if approval == "rejected" or state == "4":
+            return False
+        return True if state in ONWARD or state == CLOSED_CHANGE else None
+
+    async def begin(self, id_: str) -> None:
+        """To Implement, if it is scheduled."""
+        row = await self._ask("GET", f"/api/now/table/{CHANGE}/{quote(id_, safe='')}")
+        if row.get("state") == "-2":
+            await self._change(id_, {"state": IMPLEMENT})
+
+    async def conclude(self, id_: str, key: str, *, ok: bool, note: str) -> Issue:
+        """Through Review to Closed, one state after the other."""
+        row = await self._ask("GET", f"/api/now/table/{CHANGE}/{quote(id_, safe='')}")
+        if row.get("state") not in ONWARD:
+            if row.get("state") not in (CLOSED_CHANGE, "4"):
+                await self._note(CHANGE, id_, note, key)
+            return self._issue(row, CHANGE)
+        while (state := ONWARD.get(str(row.get("state")))) is not None:
+            change = {"state": state}
+            if state == CLOSED_CHANGE:
+                change |= {
+                    "close_code": "successful" if ok else "unsuccessful",
+                    "close_notes": clip(clean(note), CLOSE),
+                }
+            row = await self._change(id_, change)
+        return self._issue(row, CHANGE)
+
+    async def _change(self, id_: str, values: Mapping[str, str]) -> Any:
+        return await self._ask("PATCH", f"/api/now/table/{CHANGE}/{quote(id_, safe='')}", json=dict(values))
+
     # -- how it is asked ------------------------------------------------------------------------------------------
+
+    async def _note(self, table: str, id_: str, text: str, key: str) -> None:
+        mark = f"[{key}]"
+        query = f"element_id={id_}^element=work_notes^valueENDSWITH{mark}"
+        journal = {"sysparm_query": query, "sysparm_limit": "1", "sysparm_fields": "sys_id"}
+        if await self._ask("GET", "/api/now/table/sys_journal_field", params=journal):
+            return
+        note = {"work_notes": f"{clip(clean(text), TEXT)}\n\n{mark}"}
+        await self._ask("PATCH", f"/api/now/table/{table}/{quote(id_, safe='')}", json=note)
 
     def _state(self, move: Move) -> str:
         if move.status is None:
@@ -134,17 +204,18 @@ class ServiceNow:
             raise PermanentError(f"ServiceNow has no state {move.status!r}; there is: {', '.join(STATES.values())}")
         return known or move.status
 
-    def _issue(self, row: Any) -> Issue:
+    def _issue(self, row: Any, table: str | None = None) -> Issue:
         if not isinstance(row, dict) or not row.get("sys_id") or not row.get("number"):
             raise PermanentError(f"{self.access.name} answered with a ticket that has no sys_id or no number")
         state = str(row.get("state") or "")
-        where = quote(f"{self.options.table}.do?sys_id={row['sys_id']}", safe="")
+        where = quote(f"{table or self.options.table}.do?sys_id={row['sys_id']}", safe="")
+        names, over = (STEPS, ("3", "4")) if table == CHANGE else (STATES, DONE)
         return Issue(
             id=str(row["sys_id"]),
             reference=str(row["number"]),
             url=f"{self.access.url}/nav_to.do?uri={where}",
-            status=STATES.get(state, state),
-            done=state in DONE,
+            status=names.get(state, state),
+            done=state in over,
             title=str(row.get("short_description") or ""),
         )
 

@@ -18,6 +18,7 @@ from sqlmodel import col
 from bot.engine import Engine
 from bot.incidents.model import OPEN, Counter, Incident, Kind, Page, Request, Sev, Status
 from bot.incidents.outgoing import WAITING, Outgoing
+from bot.incidents.probing import failing
 from bot.incidents.retention import PRUNED
 from bot.kit.tasks import spawn
 from bot.metrics import KINDS, Metrics
@@ -79,6 +80,7 @@ FAMILIES = {
     ),
     "tocsin_sink_deliveries_waiting": Family("Events that a sink was not told of yet", ("sink",)),
     "tocsin_pages_open": Family("Pages that wait: to be sent (sending), or for an acknowledgement (sent)", ("state",)),
+    "tocsin_pager_troubled": Family("Pagers that would not let us in, or did not answer, when asked last", ("pager",)),
     "tocsin_postmortem_drafts_total": Family("Revisions of post-mortem drafts written", grows=True),
 }
 SCRAPE_OK = Family("Whether a part of this page could be read: 1, or 0", ("part",))
@@ -190,6 +192,7 @@ class Stored(Collector):
         found["tocsin_pages_open"] = standing | {(outcome,): int(count) for outcome, count in rows}
         waiting = col(Outgoing.state) == WAITING
         found["tocsin_sink_deliveries_waiting"] = await _counted(session, Outgoing.sink, where=waiting)
+        found["tocsin_pager_troubled"] = {(name,): 1 for name in await failing(session)}
         drafts = await session.scalar(sa.select(sa.func.count()).select_from(Postmortem))
         found["tocsin_postmortem_drafts_total"] = {(): int(drafts or 0)}
         return found

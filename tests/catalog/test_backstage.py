@@ -196,7 +196,7 @@ ENTITIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(ENTITIES, max_size=6))
 def test_whatever_is_in_the_files_what_comes_out_passes_the_check(tmp_path_factory, entities):
     folder = tmp_path_factory.mktemp("wild")

@@ -46,9 +46,10 @@ def test_a_sink_has_its_settings_and_its_secrets_apart(tmp_path):
         (f"  a:\n{HOOK.replace('SECRET', 'GONE')}", 6, "GONE is not set"),
         (f"  a:\n{HOOK.replace('{env: SECRET}', 'sesame')}", 6, "never written here"),
         (f"  A b:\n{HOOK}", 3, "cannot be a name here"),
+        (f"  a:\n{HOOK}    ca: nowhere.pem\n", 7, "there is no file"),
         ("  a: {kind: grafana, url: 'https://example.com'}\n", 3, "'token' is missing"),
     ],
-    ids=["kind", "none", "key", "glob", "severity", "http", "password", "unset", "written", "name", "missing"],
+    ids=["kind", "none", "key", "glob", "severity", "http", "password", "unset", "written", "name", "ca", "missing"],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, line, wrong):
     with pytest.raises(ConfigError) as caught:

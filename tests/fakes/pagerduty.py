@@ -242,6 +242,7 @@ class PagerDutyServer:
                 web.post("/incidents/{id}/responder_requests", self._request),
                 web.post("/incidents/{id}/status_updates", self._status_update),
                 web.get("/priorities", self._priorities),
+                web.get("/abilities", self._abilities),
                 web.get("/escalation_policies", self._policies),
                 web.get("/users", self._users),
                 web.get("/users/{id}", self._user),
@@ -391,7 +392,7 @@ class PagerDutyServer:
         raise self._no(web.HTTPNotFound, 2100, "Not Found")
 
     def _shown(self, incident: Incident) -> dict[str, Any]:
-        who = incident.assignee or self.oncall[incident.level]
+        who = incident.assignee or self.oncall.get(incident.level)
         return {
             **reference("incident", incident.id, f"[#{incident.number}] {incident.title}"),
             "type": "incident",
@@ -401,7 +402,7 @@ class PagerDutyServer:
             "service": reference("service", "PSVC", self.services[incident.routing_key]),
             "escalation_policy": reference("escalation_policy", "PPOLICY", "Everybody"),
             "assignments": []
-            if incident.status == "resolved"
+            if incident.status == "resolved" or who is None
             else [{"at": "2026-01-01T00:00:00Z", "assignee": reference("user", who, self.users[who])}],
             "incidents_responders": incident.responders,
             "html_url": f"https://example.pagerduty.com/incidents/{incident.id}",
@@ -484,6 +485,9 @@ class PagerDutyServer:
         self.tell(incident, "status_update_published", self._agent(request), about)
         update = {"id": f"PUPDATE{len(incident.updates)}", "message": message, "created_at": "2026-01-01T00:00:00Z"}
         return web.json_response({"status_update": update})
+
+    async def _abilities(self, request: web.Request) -> web.Response:
+        return web.json_response({"abilities": ["teams", "priorities"]})
 
     async def _priorities(self, request: web.Request) -> web.Response:
         found = [
@@ -596,7 +600,7 @@ class PagerDutyServer:
         self, incident: Incident, kind: str, agent: dict[str, str] | None, about: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Tell every subscription of an event, as one request after the other; the event."""
-        who = incident.assignee or self.oncall[min(incident.level, max(self.oncall))]
+        who = incident.assignee or self.oncall.get(min(incident.level, max(self.oncall, default=1)))
         home = f"https://example.pagerduty.com/incidents/{incident.id}"
         data: dict[str, Any] = {
             "id": incident.id,
@@ -608,7 +612,7 @@ class PagerDutyServer:
             "created_at": "2026-01-01T00:00:00Z",
             "title": incident.title,
             "service": reference("service", "PSVC", self.services.get(incident.routing_key, "checkout")),
-            "assignees": [] if incident.status == "resolved" else [self.person(who)],
+            "assignees": [] if incident.status == "resolved" or who is None else [self.person(who)],
             "escalation_policy": reference("escalation_policy", "PPOLICY", "Everybody"),
             "priority": self._priority(incident),
             "urgency": "high",

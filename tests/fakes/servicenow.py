@@ -26,6 +26,11 @@ WRITABLE = {
         "category",
     },
 }
+# The state model of the base system: normal by Assess and Authorize, standard straight to Scheduled.
+WAYS = {
+    "-5": ("-4", "-3", "-2", "4"), "-4": ("-3", "4"), "-3": ("-2", "4"), "-2": ("-1", "4"), "-1": ("0", "4"),
+    "0": ("3",), "3": (), "4": (),
+}  # fmt: skip
 LONGEST = {"short_description": 160, "description": 4000, "close_notes": 4000, "correlation_id": 100}
 
 
@@ -92,6 +97,8 @@ class ServiceNowServer(Standin):
         given = {"sys_id": f"{n:032x}", "number": number, "state": opened, "sys_updated_on": "2026-03-01 12:00:00"}
         if table == "change_request":
             given |= {"approval": "not requested", "type": "normal"}
+            if body.get("type") not in ("normal", "standard", "emergency"):
+                raise no(400, "a change is normal, standard or emergency")
         row = Row(table, {**given, **body})
         self.rows.append(row)
         return web.json_response({"result": row.values}, status=201)
@@ -115,6 +122,8 @@ class ServiceNowServer(Standin):
                 raise no(
                     403, "Data Policy Exception: the following fields are mandatory: Resolution code, Resolution notes"
                 )
+        elif state != row.values["state"] and state not in WAYS[row.values["state"]]:
+            raise no(403, f"Operation Failed: a change does not go from {row.values['state']} to {state}")
         elif state == "3" and not (body.get("close_code") and body.get("close_notes")):
             raise no(403, "Data Policy Exception: the following fields are mandatory: Close code, Close notes")
         row.values |= body

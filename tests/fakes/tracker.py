@@ -68,3 +68,32 @@ class FakeTracker:
     def set(self, id_: str, status: str, done: bool) -> None:
         """Somebody moved it."""
         self.issues[id_] = replace(self.issues[id_], status=status, done=done)
+
+
+@dataclass
+class ChangingTracker(FakeTracker):
+    """One that has change requests: `bot.incidents.tracker.Changes`. *verdicts* are the next looks at the approval."""
+
+    verdicts: list[bool | None] = field(default_factory=list)
+    proposed: list[tuple[Wish, str]] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+    concluded: list[tuple[str, bool, str]] = field(default_factory=list)
+
+    async def propose(self, wish: Wish, kind: str) -> Issue:
+        self._called("propose")
+        if all(known.key != wish.key for known, _ in self.proposed):
+            self.proposed.append((wish, kind))
+        return Issue("c1", "CHG1", "https://t.example.com/CHG1", "Assess", False)
+
+    async def verdict(self, id_: str) -> bool | None:
+        self._called("verdict")
+        return self.verdicts.pop(0) if self.verdicts else None
+
+    async def begin(self, id_: str) -> None:
+        self._called("begin")
+        self.begun.append(id_)
+
+    async def conclude(self, id_: str, key: str, *, ok: bool, note: str) -> Issue:
+        self._called("conclude")
+        self.concluded.append((id_, ok, note))
+        return Issue("c1", "CHG1", "https://t.example.com/CHG1", "Closed", True)

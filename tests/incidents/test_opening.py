@@ -88,6 +88,21 @@ async def test_the_owners_of_the_service_are_brought_in_where_they_are_wanted(en
         assert chat.invited[f"C{len(chat.channels)}"] == wanted
 
 
+async def test_whoever_is_on_call_for_the_service_is_brought_in_where_they_are_wanted(engine):
+    chat = FakeChat()
+    on_call = {"pay": ["bob@example.com"]}
+    flow = Opening(
+        engine, lambda event: [], chat, Look(invite=("oncall", "U2")), lambda incident, alerts: [], lambda: NOW,
+        on_call=lambda service: on_call.get(service or "", []),
+    )  # fmt: skip
+    for service, wanted in (("pay", ["U1", "bob@example.com", "U2"]), (None, ["U1", "U2"])):
+        incident = await declared(engine)
+        async with engine.transaction() as tx:
+            (await lifecycle.find(tx.session, incident.id)).service = service
+        await flow.open(incident.id)
+        assert chat.invited[f"C{len(chat.channels)}"] == wanted
+
+
 async def declared(engine: Engine, *, private: bool = False, title: str = "Checkout is slow") -> Incident:
     async with engine.transaction() as tx:
         # Each chat of these tests counts its channels from C1.

@@ -289,6 +289,39 @@ async def test_a_delivery_that_was_given_up_can_be_tried_anew(world):
     assert [row.state for row in await world.rows()] == ["delivered"]
 
 
+async def test_everything_that_was_given_up_can_be_tried_anew_at_once(world):
+    world.fakes["all"].away = PermanentError("the token is revoked")
+    incident = await world.declare()
+    await world.note(incident, "one")
+    await world.go()
+    world.fakes["all"].away = None
+    world.fakes["all"].told.clear()
+    async with world.engine.transaction() as tx:
+        tried = await outgoing.all_again(tx, now=world.now)
+    await world.again(incident, seconds=0)
+
+    assert len(tried) == 2
+    assert [row.state for row in await world.rows()] == ["delivered", "delivered"]
+    assert world.told()[1:] == ["one"]
+
+
+async def test_who_was_told_of_an_incident_hears_how_it_ends_also_when_it_is_less_bad_by_then(database):
+    world = World(database, bad={"severity": ["SEV1", "SEV2"]}, worst={"severity": ["SEV1"]})
+    incident = await world.declare()
+    await world.go()
+    world.now += timedelta(seconds=1)
+    async with world.engine.transaction() as tx:
+        found = await lifecycle.find(tx.session, incident.id, lock=True)
+        await lifecycle.set_severity(tx, world.react, found, Sev.SEV4, by="U1", now=world.now)
+    await world.go()
+
+    assert [(row.sink, row.kind) for row in await world.rows()] == [
+        ("bad", "incident.opened"),
+        ("bad", "severity.changed"),
+    ]
+    await world.engine.close()
+
+
 async def test_a_burst_of_alerts_tells_a_sink_of_each(database):
     world = World(database)
     now = world.now

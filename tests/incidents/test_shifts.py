@@ -351,6 +351,18 @@ async def test_the_board_knows_who_is_woken_first_by_id_and_address(desk):
     assert members["primary"] == {"carol@example.com", "udave"}
 
 
+async def test_the_board_knows_who_is_on_call_for_a_service_as_the_chat_finds_them(desk):
+    desk.pager.there[DB] = [duty("dora"), duty("bob", level=2)]
+    await desk.look()
+    known = await board(desk)
+
+    assert known.of_service("orders") == ("UDORA",)
+    assert known.of_service("web") == ("carol@example.com", "UDAVE")
+    assert known.of_service(None) == known.of_service("nothing") == ()
+    desk.now += timedelta(hours=9)
+    assert known.of_service("orders") == ()
+
+
 async def test_a_shift_that_is_over_lets_nobody_in_though_the_pager_is_away(desk):
     await desk.look()
     known = await board(desk)

@@ -1,6 +1,8 @@
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, tasks, timeline
@@ -70,3 +72,17 @@ async def test_a_task_is_added_done_and_taken_up_again_each_with_its_line(databa
     ]
     assert (open_first, [one.state for one in followups], left) == (["T1", "T2"], ["dropped"], 1)
     assert isinstance(followups[0], Task)
+
+
+PIECES = ["due ", "by ", "<@U0BOB>", "prevent:", "2026-12-24", "9999d", " ", "x"]
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(PIECES)).map("".join))
+def test_whatever_is_typed_is_a_task_or_told_how_to_write_one(text):
+    try:
+        wish = tasks.read(text, TODAY)
+    except UserError:
+        return
+    assert 0 < len(wish.text) <= tasks.LONGEST
+    assert "\n" not in wish.text
+    assert wish.due is None or date.fromisoformat(wish.due)

@@ -6,11 +6,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from bot.catalog.config import Retention
 from bot.catalog.targets import Reach, Secret
 from bot.catalog.tracking import Access, Entry, File, Followups, Rule, StatusMap, Tracking, Truth
 from bot.engine import Engine
 from bot.incidents import lifecycle, tasks, tickets, timeline
 from bot.incidents.model import Incident, Sev, Status, Task, TaskKind, Ticket, TrackerWord
+from bot.incidents.retention import Pruning
 from bot.incidents.tasks import Wish
 from bot.incidents.tickets import Tickets
 from bot.incidents.tracker import Gone, Heard, Issue
@@ -267,6 +269,21 @@ async def test_a_change_there_does_not_undo_one_of_ours_that_is_still_on_its_way
     assert bench.tracker.issues["1"].done
 
 
+async def test_odd_characters_of_a_tracker_are_kept_by_any_database_and_still_no_loop(engine):
+    bench = Bench(engine)
+    await bench.declare()
+    await bench.settle()
+    bench.tracker.set("1", "Do\x00ne\ud800 \u202e", True)
+
+    assert await bench.hear("1", "w\udcff1", by="K\x00im\ud800") == "stored"
+    assert await bench.hear("1", "w\udcff1", by="K\x00im\ud800") == "repeat"
+    assert await bench.hear("1", "w2") == "stored"
+    assert await bench.hear("1\x00\ud800 7", "w3") is None
+
+    (heard,) = await bench.events("ticket.heard")
+    assert heard.text == "T-1 in ops: Open → Done by Kim; INC-1 is resolved by that"
+
+
 async def test_with_the_last_word_here_the_incident_stays_open_and_people_hear_why(engine):
     bench = Bench(engine, tracking=tracking(Rule(tracker="ops"), truth=Truth(resolution="tocsin")))
     await bench.declare()
@@ -436,6 +453,18 @@ async def test_a_ticket_that_is_there_is_linked_and_moved_nowhere_by_that(engine
     assert (linked.text, linked.actor) == ("Ticket T-9 linked in ops", "U1")
     assert bench.tracker.moves == []
     assert len(await bench.events("ticket.failed")) == 1
+
+
+async def test_which_webhooks_came_is_forgotten_with_other_deliveries_and_tickets_stay(engine):
+    bench = Bench(engine)
+    await bench.declare()
+    await bench.settle()
+    await bench.hear("1", "w1")
+    await Pruning(engine, Retention()).prune((START + timedelta(days=91)).isoformat())
+
+    async with engine.db.read() as session:
+        assert await session.scalar(sa.select(sa.func.count()).select_from(TrackerWord)) == 0
+    assert len(await bench.tickets()) == 1
 
 
 @pytest.mark.parametrize(

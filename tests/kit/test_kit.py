@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import types
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from bot.kit.clock import duration_text, parse_duration, parse_time, utc_now
 from bot.kit.errors import PermanentError
 from bot.kit.ids import derived_id, new_id
 from bot.kit.shelf import Shelf
-from bot.kit.text import clean, clip, distance, nearest, one_line, slug
+from bot.kit.text import clean, clip, distance, nearest, one_line, slug, tame
 
 
 def test_now_is_aware_and_utc():
@@ -213,3 +214,14 @@ def test_a_row_that_the_database_refused_is_not_quoted_in_the_log():
     assert log.masked(told) == (
         'null value in column "x"\nDETAIL: ***\n[SQL: INSERT INTO run]\n\nThe above exception was the direct cause'
     )
+
+
+MARKS = ["@", "#", "/", "[", "](", "!", "`", "<", "x", "1", "\n", " ", "\\", "\u200b"]
+
+
+@given(st.text() | st.lists(st.sampled_from(MARKS)).map("".join))
+def test_tamed_text_mentions_links_and_commands_nothing(text):
+    made = tame(text)
+
+    assert not re.search(r"@\w|#\d|(?m:^\s*/)|<", made)
+    assert not re.search(r"(?<!\\)(?:\\\\)*[`\[\]!]", made)

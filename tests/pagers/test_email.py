@@ -185,9 +185,10 @@ async def test_a_server_that_is_away_or_says_nothing_is_tried_again(tmp_path):
         ("  host: mail.example.com\n  from: a@example.com\n  to: [b@example.com]\n  tls: none", "on this machine"),
         ("  host: mail.example.com\n  from: a@example.com\n  to: [b@example.com]\n  username: x", "go together"),
         ("  host: mail.example.com\n  from: a@example.com\n  to: []", "at least 1 item"),
+        ("  host: mail.example.com\n  from: a@example.com\n  to: [b@example.com]\n  ca: x.pem", "there is no file"),
         ("  host: mail.example.com\n  from: 'a@example.com\\r\\nX: y'\n  to: [b@example.com]", "match pattern"),
     ],
-    ids=["plain", "half", "nobody", "two-lines"],
+    ids=["plain", "half", "nobody", "ca", "two-lines"],
 )
 def test_a_section_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, wrong):
     (tmp_path / "tocsin.yaml").write_text(f"version: 1\nemail:\n{text}\n")

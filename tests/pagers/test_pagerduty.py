@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -85,6 +86,17 @@ async def test_without_the_rest_api_the_confirmed_key_is_the_proof(server, blind
 
     assert (result.outcome, result.proof, result.detail) == ("sent", PAGE.dedup_key, "PagerDuty has taken the page")
     assert server.paths("GET") == []
+
+
+async def test_a_page_that_wakes_nobody_although_it_was_taken_is_said(server, pager):
+    server.oncall = {}
+    result = await pager.page(PAGE)
+    assert result.detail == "PagerDuty's incident 1 is triggered, with nobody; is anybody on call?"
+
+    server.lag = 99
+    result = await pager.page(OTHER_PAGE)
+    assert result.detail.startswith("PagerDuty has taken the page, but no incident of it is to be seen")
+    assert result.outcome == "sent"
 
 
 async def test_what_cannot_be_looked_at_is_still_sent(server, pager):
@@ -489,6 +501,28 @@ async def test_a_policy_that_does_not_exist_is_said(server, pager):
     await pager.page(PAGE)
     with pytest.raises(PermanentError, match="no escalation policy called 'Data'"):
         await pager.act(act("add_responder", user="policy:Data"))
+
+
+def costs() -> dict[str, tuple[str, str]]:
+    """How many requests each act makes, as the page about paging says: with the REST API, and without."""
+    text = (Path(__file__).parents[2] / "docs/paging.md").read_text()
+    table = text.split("## What it costs")[1].split("## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ") and "api_token" not in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+@pytest.mark.parametrize("kind", list(costs()))
+async def test_an_act_costs_as_many_requests_as_the_page_says(server, pager, blind, kind):
+    user = {"user": "bob@example.com"} if kind == "add_responder" else {}
+    for used, many in zip((pager, blind), costs()[kind], strict=True):
+        if kind != "page":
+            await used.page(PAGE)
+        server.seen.clear()
+        if many:
+            await used.act(act(kind, message="" if kind in ("ack", "resolve", "page") else "x", **user))
+            assert len(server.seen) == int(many), server.seen
+        server.incidents.clear()
 
 
 # How a page stands, and what is told of it ------------------------------------------------------------------------

@@ -253,6 +253,15 @@ def test_a_template_that_does_not_work_is_named(tmp_path: Path, source: str, mes
         render(facts, "mine", tmp_path)
 
 
+def test_a_template_that_loops_without_writing_ends_with_a_clear_word(tmp_path: Path):
+    (tmp_path / "postmortems").mkdir()
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (tmp_path / "postmortems" / "mine.md.j2").write_text(loop)
+
+    with pytest.raises(UserError, match=r"template 'mine' does not end within 1 second\. Does it loop"):
+        render(gather(Story().incident, [], []), "mine", tmp_path, seconds=1)
+
+
 @pytest.mark.parametrize("name", ["nothing", "../default", "/etc/passwd", ""])
 def test_an_unknown_template_names_the_known_ones(name: str):
     with pytest.raises(UserError, match="there is: full, lightweight, public"):

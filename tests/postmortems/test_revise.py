@@ -165,6 +165,11 @@ async def test_a_section_is_replaced_and_the_rest_stays(engine):
     assert {one.name for one in sections(text) if body(made, one.name) != body(text, one.name)} == {"mitigators"}
 
 
+def test_a_text_without_markers_has_no_sections():
+    assert sections("# A title\n") == []
+    assert sections("") == []
+
+
 def test_a_section_that_is_not_there_names_those_there_are():
     with pytest.raises(UserError, match="Did you mean `impact`"):
         body("<!-- section: impact -->\n## Impact\n\nNone.\n", "impakt")

@@ -142,6 +142,30 @@ def test_what_comes_otherwise_is_told_with_the_line_that_expected_it(play):
     assert "succeeded" in verdict.story
 
 
+def test_what_is_said_of_assets_is_compared_and_is_no_alert(play):
+    book = RESTART + "reports:\n  - {asset: '{{ params.host }}', kind: restart, ok: steps.before.rate < 5}\n"
+    trial = """
+        - name: {name}
+          params: {{host: web-1.example.com}}
+          mock: {{before: {{rate: {rate}}}, healthy: {{seen: fine}}}}
+          expect: {{reported: {expected}, raised: []}}
+        """
+    verdicts = [
+        play(book, trial.format(name=name, rate=rate, expected=expected))[0]
+        for name, rate, expected in (
+            ("good", 0, "{web-1.example.com: ok}"),
+            ("bad", 9, "{web-1.example.com: bad}"),
+            ("not as expected", 9, "{web-1.example.com: ok}"),
+        )
+    ]
+
+    assert [reasons(verdict) for verdict in verdicts] == [
+        [],
+        [],
+        ["reported: expected [web-1.example.com: ok], came [web-1.example.com: bad]"],
+    ]
+
+
 def test_hours_of_waits_and_retries_take_no_time(play):
     begun = time.monotonic()
 

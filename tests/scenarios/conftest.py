@@ -38,6 +38,7 @@ QUICK = Tempo(
     retry_seconds=0.05,
     expire_seconds=0.5,
     edit_seconds=0.2,
+    change_seconds=0.1,
     fresh_seconds=0,
 )
 

@@ -37,10 +37,10 @@ def play(database_url, tmp_path, pagerduty, mail, app_manifest):
     hands = Hands()
 
     @asynccontextmanager
-    async def made(under: str = "") -> AsyncIterator[tuple[Stage, Hands]]:
+    async def made(under: str = "", **tempo: float) -> AsyncIterator[tuple[Stage, Hands]]:
         folder = configured(tmp_path / "config", pagerduty, LETTERS.format(port=mail.port), under)
-        tempo = replace(QUICK, watch_seconds=0.2)
-        async with staged(database_url, folder, app_manifest, clock=hands, tempo=tempo) as stage:
+        quick = replace(QUICK, watch_seconds=0.2, **tempo)
+        async with staged(database_url, folder, app_manifest, clock=hands, tempo=quick) as stage:
             pagerduty.hooks = [Hook(f"{stage.url}/pagers/pagerduty", [SECRET])]
             yield stage, hands
 
@@ -61,7 +61,9 @@ async def test_away_for_the_first_minutes_it_ends_with_a_page_and_a_letter(play,
             assert answer.status == 200
             assert "which cannot be reached" in (await answer.json())["checks"]["pager"]
         async with stage.http.get(f"{stage.url}/metrics") as answer:
-            assert 'tocsin_pages_open{state="sending"} 1.0' in await answer.text()
+            text = await answer.text()
+            assert 'tocsin_pages_open{state="sending"}' in text
+            assert 'tocsin_pages_open{state="sending"} 0.0' not in text
         hands.ahead += timedelta(minutes=3)
         pagerduty.down = False
         await stage.sandbox.expect_message(channel.id, "PagerDuty's incident 1 is triggered", within=20)
@@ -109,7 +111,7 @@ async def test_a_routing_key_that_is_gone_is_told_and_a_letter_goes_out(play, pa
 
 
 async def test_a_revoked_token_stops_no_page_and_what_needs_it_is_told(play, pagerduty, mail):
-    async with play() as (stage, _):
+    async with play(probe_seconds=0.5) as (stage, _):
         pagerduty.token = "another-token-0123456789"
         alice = stage.sandbox.actor("alice")
         await stage.alert(alertmanager())
@@ -123,6 +125,12 @@ async def test_a_revoked_token_stops_no_page_and_what_needs_it_is_told(play, pag
         assert "the api_token is not valid" in told.rendered
         assert "another-token" not in told.rendered
         assert mail.letters == []
+        told = await stage.sandbox.expect_message("incidents", "The pager pagerduty may not wake anybody")
+        assert "the api_token is not valid" in told.rendered
+        async with stage.http.get(f"{stage.url}/readyz") as answer:
+            assert "the api_token is not valid" in (await answer.json())["checks"]["pager"]
+        pagerduty.token = "t" * 20
+        await stage.sandbox.expect_message("incidents", "The pager pagerduty answers as it should again")
 
 
 async def test_forged_unknown_and_foreign_words_change_nothing(play, pagerduty):

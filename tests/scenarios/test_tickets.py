@@ -51,7 +51,14 @@ tickets:
   - {{tracker: ops, severity: [SEV1, SEV2]}}
   - {{tracker: desk, service: [checkout]}}
 followups: {{tracker: ops}}
+changes:
+  - {{tracker: desk, runbook: [touch]}}
 """,
+    )
+    (folder / "runbooks").mkdir()
+    (folder / "runbooks" / "touch.yaml").write_text(
+        "version: 1\nid: touch\nname: Touch it\nowner: team\noffer: [{match: {services: [search]}}]\n"
+        "steps:\n  - exec: {argv: [touch, changed]}\n"
     )
     for name, text in {"jira.token": jira.token, "desk.token": desk.token, "hook": HOOK}.items():
         (folder / name).write_text(text)
@@ -145,3 +152,29 @@ async def test_a_tracker_whose_token_is_revoked_is_told_and_tried_again_by_a_wor
     assert (await alice.expect("has OPS-1 in ops already", channel)).rendered
     await alice.slash("/inc ticket list", channel)
     assert (await alice.expect("OPS-1 in ops: To Do", channel)).rendered
+
+
+async def test_a_run_that_writes_waits_for_its_change_and_closes_it(
+    stage: Stage, jira: JiraServer, desk: ServiceNowServer
+):
+    sandbox = stage.sandbox
+    alice = sandbox.actor("alice")
+    await stage.alert(alertmanager(service="search"))
+    channel = await sandbox.expect_channel("inc-1-*")
+    await alice.join(channel)
+    await alice.slash("/inc join", channel)
+    await stage.quiet()
+    await alice.slash("/inc runbook run touch", channel)
+    told = await sandbox.expect_message(
+        channel.id, "change CHG0000001 opened in desk; nothing is changed before", within=20
+    )
+    assert "change_request.do" in told.text
+    assert [event.kind for event in await stage.timeline()].count("run.step_started") == 0
+    desk.set("CHG0000001", approval="approved", state="-2")
+    await sandbox.expect_message(channel.id, "CHG0000001 was approved in desk", within=20)
+    await stage.quiet()
+
+    row = desk.rows[0].values
+    assert (row["state"], row["close_code"]) == ("3", "successful")
+    assert row["close_notes"].endswith("ended: succeeded")
+    assert desk.refused == []

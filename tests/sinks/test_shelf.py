@@ -59,10 +59,9 @@ async def test_one_that_is_away_is_tried_again_and_no_word_of_it_holds_a_secret(
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Of a webhook, any 2xx of any receiver is what is asked for.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "webhook"])
 async def test_an_answer_that_is_not_the_other_sides_is_not_taken_for_proof(name, tmp_path):
-    if name == "webhook":  # any 2xx of any receiver is what it asks for
-        return
     async with Receiver(usual=200) as server:
         with pytest.raises(TemporaryError, match=r"in between|does not say"):
             await SHELF[name].make(made(name, tmp_path, server.url)).send(said())

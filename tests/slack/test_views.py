@@ -8,13 +8,19 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bot.alerts.model import AlertRow
+from bot.catalog.services import Catalog, Directory, Place, Service
+from bot.incidents.budget import Spent
 from bot.incidents.chat import Announcement, Card, Cleared, Closing, Notice, Offer, Remark, Todo, Unfurnished
 from bot.incidents.model import Incident, Page, Part, Role, Sev, Status, TimelineEvent
+from bot.incidents.oncall import Contact, Duty, Standing
+from bot.incidents.services import About, Need
+from bot.incidents.shifts import Handover
 from bot.kit.text import inert
 from bot.runs import live as lives
 from bot.runs.approval import Asked
+from bot.runs.assets import Looked
 from bot.runs.form import Change, Field, Sheet
-from bot.runs.model import Approval, ApprovalState, Run, Trigger, Vote
+from bot.runs.model import Approval, ApprovalState, AssetReport, Run, Trigger, Vote
 from bot.runs.overview import CatchUp, Listed, Waiting
 from bot.runs.params import Param
 from bot.runs.runbook import Runbook
@@ -23,9 +29,12 @@ from bot.sandbox import render
 from bot.slack.app import draw
 from bot.slack.inbox import carrying
 from bot.slack.views import approval as approval_views
+from bot.slack.views import asset as asset_views
 from bot.slack.views import blocks, catchup, forms
 from bot.slack.views import incident as views
+from bot.slack.views import oncall as oncall_views
 from bot.slack.views import runbook as runbook_views
+from bot.slack.views import service as service_views
 
 NOW = datetime(2026, 11, 20, 3, 14, tzinfo=UTC)
 NASTY = [
@@ -66,6 +75,40 @@ def alerts(draw_):
 
 
 @st.composite
+def abouts(draw_):
+    names = st.lists(long, max_size=20)
+    service = Service(
+        owner=draw_(long), description=draw_(long), tier=draw_(wild), channel=draw_(wild),
+        runbooks=tuple(draw_(names)),
+    )  # fmt: skip
+    links = {f"{draw_(wild)} {n}": "https://grafana.example.com/" + "x" * 900 for n in range(draw_(st.integers(0, 20)))}
+    share = st.one_of(st.none(), st.floats(-50, 50))
+    return About(
+        draw_(long),
+        service.model_copy(update={"dashboards": links, "links": links}),
+        tuple(Need(name, ("INC-1",) * draw_(st.integers(0, 9))) for name in draw_(names)),
+        draw_(st.one_of(st.none(), st.builds(Spent, st.just(99.9), st.just(timedelta(days=30)), share, share, wild))),
+    )
+
+
+@st.composite
+def standings(draw_):
+    duties = [
+        Duty(
+            name=draw_(long), email=f"{n}@example.com", level=draw_(st.integers(1, 9)),
+            until=draw_(st.sampled_from([NOW, None])),
+            contacts=tuple(Contact(kind=draw_(wild), address=draw_(long)) for _ in range(draw_(st.integers(0, 6)))),
+        )
+        for n in range(draw_(st.sampled_from([0, 1, 3, 30])))
+    ]  # fmt: skip
+    kind = draw_(st.sampled_from(["list", "schedule", "policy"]))
+    told = draw_(st.sampled_from([None, NOW - timedelta(hours=2)]))
+    return Standing(
+        Place(kind, "P1"), draw_(long), tuple(duties), draw_(st.booleans()), told, draw_(st.one_of(st.none(), long))
+    )
+
+
+@st.composite
 def pages(draw_):
     at = st.one_of(st.none(), st.just(NOW))
     return Page(
@@ -100,6 +143,7 @@ def cards(draw_):
                 for _ in range(draw_(st.integers(0, 9)))],
         pages=draw_(st.lists(pages(), max_size=5)),
         offers=[Offer(f"r{n}", draw_(wild), "high") for n in range(draw_(st.integers(0, 8)))],
+        about=draw_(st.one_of(st.none(), abouts())),
     )  # fmt: skip
 
 
@@ -299,3 +343,26 @@ def test_of_several_pages_the_newest_of_each_service_is_shown_and_what_waits_fir
     first, second = told.splitlines()
     assert first.startswith("search: :pager: sent")
     assert "acknowledged by Bob" in second
+
+
+@settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(st.lists(standings(), max_size=40), long, st.lists(long, max_size=40), cards())
+def test_who_is_on_call_and_a_hand_over_are_shown_within_what_slack_takes(found, about, people, card):
+    sound(*oncall_views.on_call(found, lambda duty: (duty.name, False), NOW, about=about))
+    incidents = [card.incident] * 30
+    noun = Handover(about, people, people, NOW, incidents, 7, 8, people)
+    sound(*draw(noun))
+    here = [oncall_views.Here("U1", "responder", NOW)] * 200
+    sound(*oncall_views.responders(card.incident, here, card.pages))
+
+
+@settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(abouts(), st.lists(long, max_size=80), cards())
+def test_a_service_and_its_assets_are_shown_within_what_slack_takes(about, lines, card):
+    text = [blocks.safe(line, 300) for line in lines]
+    whole = service_views.Whole(about, blocks.safe("team"), text, text, [card.incident] * 50, (), lines, text)
+    sound(*service_views.whole(whole))
+    catalog = Catalog().model_copy(update={"services": {f"s{n}": about.service for n in range(100)}})
+    sound(*service_views.listing(Directory(catalog)))
+    report = AssetReport(asset="a", kind="drift", ok=False, text=about.name, runbook="r", run_id="r", at=NOW)
+    sound(*asset_views.listing([Looked(name, None, [report] * 9) for name in lines]))

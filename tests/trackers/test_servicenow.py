@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.incidents.tracker import Gone, Heard, Move
+from bot.incidents.tracker import Changes, Gone, Heard, Move, Wish
 from bot.kit.errors import PermanentError, TemporaryError
 from bot.trackers import servicenow
 from bot.trackers.servicenow import ServiceNow
@@ -110,6 +110,61 @@ async def test_an_instance_that_is_away_is_a_matter_of_time(server):
 
     with pytest.raises(TemporaryError, match="503"):
         await client(server).read("0" * 32)
+
+
+def test_it_has_change_requests():
+    assert issubclass(ServiceNow, Changes)
+
+
+def change(key: str = "tocsin-INC-1-R7"):
+    return Wish(key, "Restart for INC-1", "Run 7 of the runbook Restart", "", purpose="change")
+
+
+async def test_a_change_is_opened_once_waited_for_begun_and_closed_with_its_outcome(server):
+    made = client(server, change_fields={"risk": "3"})
+    server.fault("/change_request", method="POST", lost=True)
+    with pytest.raises(TemporaryError):
+        await made.propose(change(), "normal")
+    issue = await made.propose(change(), "normal")
+    (row,) = server.rows
+    asked = (issue.reference, issue.status, row.values["type"], await made.verdict(issue.id))
+    server.set("CHG0000001", approval="approved", state="-2")
+    approved = await made.verdict(issue.id)
+    await made.begin(issue.id)
+    await made.begin(issue.id)
+    begun = row.values["state"]
+    closed = await made.conclude(issue.id, "k", ok=True, note="Run 7 ended: succeeded")
+    again = await made.conclude(issue.id, "k", ok=True, note="Run 7 ended: succeeded")
+
+    assert asked == ("CHG0000001", "Assess", "normal", None)
+    assert (approved, begun) == (True, "-1")
+    assert (closed.status, closed.done, again.status) == ("Closed", True, "Closed")
+    assert (row.values["close_code"], row.values["close_notes"]) == ("successful", "Run 7 ended: succeeded")
+    assert "change_request.do" in issue.url
+    assert server.refused == []
+
+
+async def test_a_change_that_is_rejected_or_canceled_is_a_no(server):
+    made = client(server)
+    issue = await made.propose(change(), "emergency")
+    server.set("CHG0000001", approval="rejected", state="-5")
+    rejected = await made.verdict(issue.id)
+    server.set("CHG0000001", approval="not requested", state="4")
+
+    assert (rejected, await made.verdict(issue.id)) == (False, False)
+
+
+async def test_a_standard_change_needs_no_approval_and_one_never_approved_is_left_with_a_note(server):
+    made = client(server)
+    standard = await made.propose(change(), "standard")
+    normal = await made.propose(change("tocsin-INC-1-R8"), "normal")
+    for _ in range(2):
+        await made.conclude(normal.id, "tocsin-INC-1-R8-end", ok=False, note="Run 8 ended: failed")
+
+    assert await made.verdict(standard.id) is True
+    assert server.rows[1].values["state"] == "-4"
+    assert server.rows[1].notes == ["Run 8 ended: failed\n\n[tocsin-INC-1-R8-end]"]
+    assert server.refused == []
 
 
 def test_a_webhook_brings_the_token_that_its_business_rule_was_given():

@@ -5,6 +5,8 @@ import inspect
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bot.incidents.tracker import Tracker
 from bot.kit.errors import PermanentError
@@ -16,6 +18,8 @@ FILES = sorted(
     if file.stem != "__init__"
 )
 OPTIONS = {"jira": {"project": "OPS"}, "github": {"repository": "example/ops"}, "gitlab": {"project": "example/ops"}}
+KEYS = ("issue", "id", "iid", "number", "user", "sender", "repository", "full_name", "project", "object_kind",
+        "object_attributes", "sys_id", "webhookEvent")  # fmt: skip
 METHODS = [name for name, _ in inspect.getmembers(Tracker, inspect.isfunction) if not name.startswith("_")]
 
 
@@ -68,6 +72,23 @@ def test_an_odd_body_is_refused_or_about_nothing(name, payload):
         assert SHELF[name].heard({"X-GitHub-Event": "issues", "X-Gitlab-Event": "Issue Hook"}, payload) is None
     except PermanentError:
         return
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(payload=JSON, event=st.sampled_from(["issues", "issue_comment", "push", ""]))
+def test_no_body_is_a_fault_whatever_stands_in_it(name, payload, event):
+    try:
+        told = SHELF[name].heard({"X-GitHub-Event": event, "X-Gitlab-Event": event}, payload)
+    except PermanentError:
+        return
+    assert told is None or (told.id and isinstance(told.by, str))
 
 
 def test_it_has_a_twin_test(name):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bot.runs.assets import Looked
 from bot.runs.model import AssetReport
-from bot.slack.views.blocks import Block, context, moment, paragraphs, safe, section
+from bot.slack.views.blocks import Block, bounded, context, moment, paragraphs, safe, section
 
 Drawn = tuple[str, list[Block]]
 
@@ -22,7 +22,7 @@ def listing(found: Sequence[Looked], *, about: str = "") -> Drawn:
     blocks = [section(f"*{head}*"), *paragraphs([line(one) for one in shown[:SHOWN]])]
     if len(shown) > SHOWN:
         blocks.append(context(f"and {len(shown) - SHOWN} more; name a service, a kind, or `bad`"))
-    return head, blocks[:50]
+    return head, bounded(blocks)
 
 
 def line(one: Looked) -> str:

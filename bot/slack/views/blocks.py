@@ -85,6 +85,26 @@ def paragraphs(lines: Sequence[str], *, most: int = 10) -> list[Block]:
     return [section("\n".join(group)) for group in groups if group]
 
 
+def bounded(blocks: Sequence[Block], *, most: int = 50, room: int = 10_000) -> list[Block]:
+    """The first of *blocks*, as many as one message may have and hold; what does not fit is said to be left out."""
+    kept: list[Block] = []
+    for block in blocks:
+        room -= _length(block)
+        if room < 0 or len(kept) == most - 1:
+            return [*kept, context("_and more_")] if len(kept) < len(blocks) else kept
+        kept.append(block)
+    return kept
+
+
+def _length(part: Any) -> int:
+    """How long the text in a block is."""
+    if isinstance(part, dict):
+        return sum(
+            len(value) if key == "text" and isinstance(value, str) else _length(value) for key, value in part.items()
+        )
+    return sum(map(_length, part)) if isinstance(part, list) else 0
+
+
 def moment(at: datetime) -> str:
     """A time in the reader's own time zone."""
     return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
@@ -158,6 +178,16 @@ def mrkdwn(text: str) -> Block:
 def option(text: str, value: str) -> Block:
     """One choice of a menu."""
     return {"text": plain(text, 75), "value": clip(value, 150)}
+
+
+def menu(placeholder: str, action: str, options: Sequence[Block]) -> Block:
+    """A menu in a message: what is chosen comes back like the value of a button."""
+    return {
+        "type": "static_select",
+        "action_id": action,
+        "placeholder": plain(placeholder, 150),
+        "options": list(options[:100]),
+    }
 
 
 def entry(name: str, label: str, element: Block, *, optional: bool = False, hint: str | None = None) -> Block:

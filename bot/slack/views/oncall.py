@@ -8,7 +8,7 @@ from bot.incidents.model import Incident, Page
 from bot.incidents.oncall import Duty, Standing
 from bot.incidents.shifts import Handover
 from bot.kit.clock import duration_text
-from bot.slack.views.blocks import Block, context, moment, paragraphs, people, safe, section
+from bot.slack.views.blocks import Block, bounded, context, moment, paragraphs, people, safe, section
 from bot.slack.views.incident import page_line
 
 Drawn = tuple[str, list[Block]]
@@ -44,7 +44,7 @@ def on_call(standings: Sequence[Standing], called: Called, now: datetime, *, abo
         blocks.append(context(f"and {len(standings) - SHOWN} more; name one: `/inc oncall NAME`"))
     first = standings[0]
     named = ", ".join(called(duty)[0] for duty in first.first) or "nobody"
-    return f"On call at {safe(first.name, 100)}: {people(named, 300)}", blocks[:50]
+    return f"On call at {safe(first.name, 100)}: {people(named, 300)}", bounded(blocks)
 
 
 _NOTHING = "catalog.yaml does not say who is on call: `oncall`, or `pager` of a service or a team."
@@ -71,7 +71,7 @@ def _duty(duty: Duty, called: Called, now: datetime, *, levels: bool) -> str:
         told += f" · until {moment(duty.until)}"
         if not duty.at(now):
             told += " (over: somebody else by now)"
-    ways = [f"{WAYS.get(way.kind, way.kind)} {safe(way.address, 100)}" for way in duty.contacts[:4]]
+    ways = [f"{WAYS.get(way.kind) or safe(way.kind, 20)} {safe(way.address, 100)}" for way in duty.contacts[:4]]
     if ways:
         told += f"\n    {' · '.join(ways)}"
     return told if there else f"{told}\n    :warning: not found in Slack"
@@ -98,7 +98,7 @@ def responders(incident: Incident, here: Sequence[Here], pages: Sequence[Page]) 
         blocks += [section("*Paged*"), *paragraphs(told)]
     else:
         blocks.append(context("Nobody was paged."))
-    return f"{len(here)} responders of {incident.reference}", blocks[:50]
+    return f"{len(here)} responders of {incident.reference}", bounded(blocks)
 
 
 def handover(noun: Handover) -> Drawn:
@@ -123,7 +123,7 @@ def handover(noun: Handover) -> Drawn:
         lines.append("_and more: `/inc list`_")
     blocks = [section(text), *paragraphs([_open(noun), *lines], most=12)]
     blocks.append(context(f"In the last 24 hours: {noun.opened} opened, {noun.resolved} resolved."))
-    return f"On call at {place}: {coming or 'nobody'}", blocks
+    return f"On call at {place}: {coming or 'nobody'}", bounded(blocks)
 
 
 def _open(noun: Handover) -> str:

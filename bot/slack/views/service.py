@@ -9,7 +9,20 @@ from bot.incidents.model import Incident
 from bot.incidents.services import About, Need
 from bot.kit.clock import plain_duration
 from bot.runs.model import Run
-from bot.slack.views.blocks import SECTION, Block, context, cut, header, link, moment, paragraphs, people, safe, section
+from bot.slack.views.blocks import (
+    SECTION,
+    Block,
+    bounded,
+    context,
+    cut,
+    header,
+    link,
+    moment,
+    paragraphs,
+    people,
+    safe,
+    section,
+)
 
 Drawn = tuple[str, list[Block]]
 
@@ -48,7 +61,7 @@ def on_card(about: About) -> list[Block]:
     if about.spent is not None:
         lines.append(f"*Error budget:* {budget(about.spent)}")
     if about.service.dashboards:
-        lines.append(f"*Dashboards:* {_links(about.service.dashboards)}")
+        lines.append(f"*Dashboards:* {_links(about.service.dashboards, 1000)}")
     return paragraphs(lines)
 
 
@@ -89,7 +102,7 @@ def whole(noun: Whole) -> Drawn:
         blocks += paragraphs([_run(run, incident) for run, incident in noun.runs[:SHOWN]])
     if noun.assets:
         blocks += [section("*Assets*"), *paragraphs(noun.assets[:LISTED])]
-    return f"Service {safe(about.name, 100)}", blocks[:50]
+    return f"Service {safe(about.name, 100)}", bounded(blocks)
 
 
 def listing(directory: Directory) -> Drawn:
@@ -102,7 +115,7 @@ def listing(directory: Directory) -> Drawn:
     if len(services) > LISTED:
         lines.append(f"_and {len(services) - LISTED} more_")
     blocks = [section(f"*{len(services)} services*"), *paragraphs(lines), context("`/inc service NAME` shows one.")]
-    return f"{len(services)} services", blocks[:50]
+    return f"{len(services)} services", bounded(blocks)
 
 
 def _line(name: str, service: Service) -> str:
@@ -114,11 +127,11 @@ def _need(need: Need) -> str:
     return safe(need.name, 60) + (f" :warning: {', '.join(need.incidents[:5])}" if need.incidents else "")
 
 
-def _links(links: Mapping[str, str]) -> str:
+def _links(links: Mapping[str, str], room: int = ROOM) -> str:
     told = ""
     for title, url in list(links.items())[:SHOWN]:
         more = f"{' · ' if told else ''}{link(url, title)}"
-        if len(told) + len(more) > ROOM:
+        if len(told) + len(more) > room:
             return f"{told} · …"
         told += more
     return told
