@@ -570,6 +570,7 @@ class Bot:
         plan = Plan.of(general.postmortems, self.settings.config)
         reminders = Reminders(self.engine, self.react, self.clock)
         share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters), plan)
+        files = Files(self.engine, self.react, chat, self.clock, self.shelves.exporters, self.trackers, plan)
         intake = Intake(
             self.engine,
             self.react_inside,
@@ -650,7 +651,7 @@ class Bot:
             ("expire", asking.expire),
             ("share_file", Sharing(self.engine, self.react, chat, self.clock).share),
             ("draft", share.draft),
-            ("export", Files(self.engine, self.react, chat, self.clock, self.shelves.exporters, plan).export),
+            ("export", files.export),
             ("automate", automation.consider),
             ("tickets", tickets.consider),
             ("ticket", tickets.settle),

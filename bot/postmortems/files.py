@@ -1,14 +1,18 @@
-"""The post-mortem in the format that somebody asked for, in the incident's channel, once for each time it was asked."""
+"""The post-mortem in the format that somebody asked for, in the incident's channel or on its ticket, once each time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from bot.engine import Engine, Tx
-from bot.incidents import lifecycle, parts, timeline
+from bot.incidents import lifecycle, parts, tickets, timeline
 from bot.incidents.chat import Chat, Upload
-from bot.incidents.model import Incident, TimelineEvent
+from bot.incidents.model import Incident, Ticket, TicketState, TimelineEvent
 from bot.incidents.parts import Parts
 from bot.incidents.timeline import React
+from bot.incidents.tracker import Tracker
 from bot.kit.clock import Clock
 from bot.kit.errors import PermanentError, UserError
 from bot.kit.shelf import Shelf
@@ -29,15 +33,23 @@ async def ask(
     by: str,
     now: datetime,
     once: str,
+    ticket: bool = False,
 ) -> None:
-    """Somebody wants the post-mortem as *exporter* writes it: a stored *revision*, or what the timeline says now."""
-    if incident.channel is None:
+    """Somebody wants the post-mortem as *exporter* writes it: a stored *revision*, or what the timeline says now.
+
+    In the channel, or with *ticket* attached to the incident's tickets.
+    """
+    if ticket and incident.private:
+        raise UserError(f"{incident.reference} is private; its post-mortem is not put where others can read it.")
+    if ticket and not await _tickets(tx.session, incident.id):
+        raise UserError(f"{incident.reference} has no ticket. `/inc ticket` opens or links one.")
+    if incident.channel is None and not ticket:
         raise UserError(
             f"{incident.reference} has no channel to share a file in; "
             f"`tocsin postmortem export {incident.reference} --format {exporter}` writes one."
         )
     text = f"Post-mortem of {incident.reference} as {exporter} requested"
-    data = {"exporter": exporter, "revision": revision}
+    data = {"exporter": exporter, "revision": revision, "place": "ticket" if ticket else "slack"}
     await timeline.record(
         tx, react, incident.id, "postmortem.export_requested", text, now=now, actor=by, data=data, once=once
     )
@@ -52,6 +64,7 @@ class Files:
     chat: Chat
     clock: Clock
     exporters: Shelf
+    trackers: Mapping[str, Tracker] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
 
     async def export(self, incident_id: str, event_id: str) -> None:
@@ -59,9 +72,15 @@ class Files:
         async with self.engine.db.read() as session:
             incident = await lifecycle.find(session, incident_id)
             event = await session.get(TimelineEvent, event_id)
-        if event is None or incident.channel is None:
+        if event is None:
             return
-        exporter, channel = str(event.data["exporter"]), incident.channel
+        if event.data.get("place") == "ticket":
+            await self._attach(incident, event)
+        elif incident.channel is not None:
+            await self._share(incident, event, incident.channel)
+
+    async def _share(self, incident: Incident, event: TimelineEvent, channel: str) -> None:
+        exporter, event_id, incident_id = str(event.data["exporter"]), event.id, incident.id
         kept, part_name = Parts(self.engine, self.react, self.clock), f"export:{event_id}"
         part = (await kept.begin(incident_id, [part_name]))[part_name]
         document = await self._document(incident_id, event.data.get("revision"))
@@ -92,6 +111,38 @@ class Files:
                 once=event_id,
             )
 
+    async def _attach(self, incident: Incident, event: TimelineEvent) -> None:
+        """Hang it on every ticket of the incident; a tracker takes a file once under its name."""
+        exporter = str(event.data["exporter"])
+        document = await self._document(incident.id, event.data.get("revision"))
+        name = file_name(incident.reference, document.revision, self.exporters[exporter])
+        content = await press.write(self.exporters, exporter, document)
+        async with self.engine.db.read() as session:
+            found = await _tickets(session, incident.id)
+        for ticket in found:
+            tracker = self.trackers.get(ticket.tracker)
+            if tracker is None:
+                raise PermanentError(f"trackers.yaml has no tracker {ticket.tracker!r} any more")
+            await self.engine.still_mine()
+            await tracker.attach(str(ticket.remote_id), name, content)
+            async with self.engine.transaction() as tx:
+                await timeline.record(
+                    tx,
+                    self.react,
+                    incident.id,
+                    "postmortem.exported",
+                    f"Post-mortem, revision {document.revision}, attached to {ticket.reference} as {exporter}",
+                    now=self.clock(),
+                    actor="bot",
+                    data={
+                        "revision": document.revision,
+                        "exporter": exporter,
+                        "place": "ticket",
+                        "reference": ticket.reference,
+                    },
+                    once=f"{event.id}:{ticket.id}",
+                )
+
     async def _document(self, incident_id: str, revision: int | None) -> Postmortem:
         if revision is None:
             return await draft(self.engine, self.react, incident_id, now=self.clock(), plan=self.plan)
@@ -100,3 +151,9 @@ class Files:
         if found is None:
             raise PermanentError(f"there is no revision {revision} of this post-mortem any more")
         return found
+
+
+async def _tickets(session: AsyncSession, incident_id: str) -> list[Ticket]:
+    """The tickets of the incident itself that exist."""
+    found = await tickets.of(session, incident_id)
+    return [one for one in found if one.purpose == "incident" and one.state == TicketState.MADE and one.remote_id]

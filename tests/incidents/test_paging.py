@@ -25,9 +25,10 @@ RULES = Rules({"SEV1": timedelta(minutes=5), "SEV2": timedelta(minutes=15)}, ("s
 
 
 class SeeingPager(ActingPager):
-    """One that can also be asked how a page stands."""
+    """One that can also be asked how a page stands, and wants to know how the incident goes on."""
 
     sees = True
+    follows = frozenset({"severity", "status_update"})
     seen: Any = None
 
     async def look(self, page: PageRequest) -> Seen | None:

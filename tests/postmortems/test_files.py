@@ -6,7 +6,7 @@ from sqlmodel import col
 
 from bot.engine import Engine
 from bot.incidents import lifecycle
-from bot.incidents.model import Incident, Sev, TimelineEvent
+from bot.incidents.model import Incident, Sev, Ticket, TimelineEvent
 from bot.kit.clock import utc_now
 from bot.kit.errors import PermanentError, TemporaryError, UserError
 from bot.kit.shelf import Shelf
@@ -30,11 +30,19 @@ class Room:
         self.exporters = Shelf(press.SHELF, must_have=press.NEEDS).find()
         self.files = Files(engine, nothing_follows, self.chat, utc_now, self.exporters)
 
-    async def ask(self, exporter: str, *, once: str = "r1", revision: int | None = None) -> str:
+    async def ask(self, exporter: str, *, once: str = "r1", revision: int | None = None, ticket: bool = False) -> str:
         """Ask; the event to be carried out."""
         async with self.engine.transaction() as tx:
             await files.ask(
-                tx, nothing_follows, self.incident, exporter, revision=revision, by="U1", now=utc_now(), once=once
+                tx,
+                nothing_follows,
+                self.incident,
+                exporter,
+                revision=revision,
+                by="U1",
+                now=utc_now(),
+                once=once,
+                ticket=ticket,
             )
         return (await self.events("postmortem.export_requested"))[-1].id
 
@@ -136,3 +144,60 @@ async def test_an_incident_without_a_channel_is_told_how_else(room):
 
     with pytest.raises(UserError, match="`tocsin postmortem export INC-1 --format pdf` writes one"):
         await room.ask("pdf")
+
+
+class Desk:
+    """A tracker that takes files; *faults* are raised first."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.attached: dict[tuple[str, str], bytes] = {}
+
+    async def attach(self, id_: str, name: str, content: bytes) -> None:
+        if self.faults:
+            raise self.faults.pop(0)
+        self.attached[id_, name] = content
+
+
+async def ticketed(room: Room, *faults: Exception, **fields) -> Desk:
+    """A ticket of the incident, and the tracker it is in."""
+    values = {"purpose": "incident", "state": "made", "remote_id": "10001", "reference": "OPS-7", **fields}
+    values |= {"id": "t1", "incident_id": room.incident.id, "tracker": "jira", "key": "k"}
+    async with room.engine.transaction() as tx:
+        tx.session.add(Ticket(created_at=utc_now(), changed_at=utc_now(), **values))
+    desk = Desk(*faults)
+    room.files.trackers = {"jira": desk}
+    return desk
+
+
+async def test_it_is_attached_to_the_ticket_and_told_once_although_the_tracker_was_away(room):
+    desk = await ticketed(room, TemporaryError("Jira is away"))
+    event = await room.ask("md", ticket=True)
+
+    with pytest.raises(TemporaryError):
+        await room.export(event)
+    for _ in range(2):
+        await room.export(event)
+
+    assert list(desk.attached) == [("10001", "inc-1-postmortem-1.md")]
+    (told,) = await room.events("postmortem.exported")
+    assert told.text == "Post-mortem, revision 1, attached to OPS-7 as md"
+    assert room.uploads == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"purpose": "followup"}, {"state": "wanted", "remote_id": None}], ids=["follow-up", "not there yet"]
+)
+async def test_without_a_ticket_of_its_own_nothing_is_promised(room, fields):
+    await ticketed(room, **fields)
+
+    with pytest.raises(UserError, match="INC-1 has no ticket"):
+        await room.ask("md", ticket=True)
+
+
+async def test_a_private_post_mortem_goes_to_no_ticket(room):
+    await ticketed(room)
+    room.incident.private = True
+
+    with pytest.raises(UserError, match="INC-1 is private"):
+        await room.ask("md", ticket=True)

@@ -8,7 +8,7 @@ from bot.postmortems import files
 from bot.slack.context import Context, Reply, words
 from bot.slack.views.blocks import quoted
 
-USAGE = "postmortem [export <format>]"
+USAGE = "postmortem [export <format> [ticket]]"
 ALIASES = ("pm", "retro")
 
 
@@ -27,12 +27,14 @@ async def run(context: Context, text: str) -> Reply:
 
 
 async def _export(context: Context, incident: Incident, text: str) -> Reply:
-    name = text.lower().lstrip(".")
+    name, where = words(text.lower().lstrip("."))
+    if where not in ("", "ticket"):
+        raise UserError(f"{quoted(where)} is no place: say nothing for the channel, or `ticket`.")
     if name not in context.formats:
         near = nearest(name, list(context.formats)) if name else None
         hint = f"Did you mean `{near}`? " if near else ""
         there = ", ".join(f"`{known}`" for known in context.formats)
-        wrong = f"{quoted(text)} is no format. " if name else "Which format? "
+        wrong = f"{quoted(name)} is no format. " if name else "Which format? "
         raise UserError(f"{wrong}{hint}There is: {there}.")
     await files.ask(
         context.tx,
@@ -42,7 +44,10 @@ async def _export(context: Context, incident: Incident, text: str) -> Reply:
         by=context.person.id,
         now=context.now,
         once=context.request.id,
+        ticket=bool(where),
     )
+    if where:
+        return Reply(f"The post-mortem of {incident.reference} is being written as {name} and attached to its ticket.")
     return Reply(
         f"The post-mortem of {incident.reference} is being written as {name}; it will be shared in its channel."
     )
