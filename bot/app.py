@@ -949,6 +949,9 @@ def _unknown(config: Config, found: Shelves) -> list[str]:
         elif name in (config.general.pager, "log"):
             told = "it wakes nobody" if name == "log" else "it is the pager itself"
             problems.append(f"tocsin.yaml: fallback_pagers: {name!r} cannot stand in, {told}")
+    archive = config.general.archive
+    if archive is not None and archive.format not in found.exporters:
+        problems.append(f"tocsin.yaml: archive: no format {archive.format!r}; there is: {', '.join(found.exporters)}")
     return problems
 
 

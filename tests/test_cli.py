@@ -540,6 +540,16 @@ def test_deliveries_are_listed_and_tried_anew(tocsin, tmp_path):
     assert "no deliveries" in rest[2]
 
 
+def test_check_says_that_an_archive_has_a_format_that_does_not_exist(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/tocsin.yaml").write_text("version: 1\narchive: {repository: /srv/a.git, format: rtf}\n")
+
+    code, out, err = tocsin("check")
+
+    assert code != 0
+    assert "tocsin.yaml: archive: no format 'rtf'; there is: confluence, docx" in out + err
+
+
 def test_check_names_pagers_and_sinks_that_lead_nowhere(tocsin, tmp_path):
     (tmp_path / "config").mkdir()
     tocsin("migrate")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bot.kit.text import clip, one_line
 from bot.postmortems import prose, subject
 from bot.postmortems.prose import HIDDEN, Page, Passage, Sentence
-from bot.postmortems.rules import LEVELS, Pattern, Rule, Ruleset
+from bot.postmortems.rules import LEVELS, STEM, Pattern, Rule, Ruleset
 from bot.postmortems.rules import rules as load
 from bot.postmortems.structure import Fault, structure
 
@@ -156,7 +156,7 @@ def _named(raw: Sequence[str], lower: Sequence[str], at: int, names: Names, know
         return 0
     if word in known.words["words_as_names"] and not _meant(raw, lower, at, known):
         return 0
-    if at and lower[at - 1] in known.words["articles"] and not lower[at].endswith("'s"):
+    if at and lower[at - 1] in known.words["determiners"] and not lower[at].endswith("'s"):
         return 0
     return 1
 
@@ -185,8 +185,6 @@ def _pieces(raw: str, word: str, known: Ruleset) -> tuple[str, ...]:
         return known.spelled[word]
     if raw == "IT":
         return ("it-department",)
-    if raw == "PIP":
-        return ("performance", "plan")
     if "'" in word and word != "'s":
         base, _, tail = word.rpartition("'")
         if tail == "t" and base.endswith("n") and len(base) > 2:
@@ -214,9 +212,9 @@ def _stranger(raw: str, word: str, known: Ruleset) -> bool:
 def _sentence(line: _Line, passage: Passage, known: Ruleset) -> list[_Found]:
     found: list[_Found] = []
     done: set[str] = set()
-    here: dict[int, str] = {}
+    here: dict[tuple[int, bool], str] = {}
     for at, word in enumerate(line.words):
-        for rule, pattern in known.index.get(word, ()):
+        for rule, pattern in (*known.index.get(word, ()), *known.index.get(word[:STEM] + "~", ())):
             if rule.id in done:
                 continue
             match = pattern.regex.match(line.norm, line.at[at])
@@ -228,7 +226,13 @@ def _sentence(line: _Line, passage: Passage, known: Ruleset) -> list[_Found]:
 
 
 def _applies(
-    rule: Rule, pattern: Pattern, line: _Line, at: int, passage: Passage, known: Ruleset, here: dict[int, str]
+    rule: Rule,
+    pattern: Pattern,
+    line: _Line,
+    at: int,
+    passage: Passage,
+    known: Ruleset,
+    here: dict[tuple[int, bool], str],
 ) -> bool:
     if rule.section and rule.section != passage.section:
         return False
@@ -239,15 +243,16 @@ def _applies(
         return False
     if not pattern.who:
         return True
-    if at not in here:
-        here[at] = subject.who(line.actors, at, known.words)
-    return here[at] in pattern.who
+    key = (at, pattern.clause)
+    if key not in here:
+        here[key] = (subject.actor if pattern.clause else subject.who)(line.actors, at, known.words)
+    return here[key] in pattern.who
 
 
 def _distinct(found: list[_Found]) -> list[_Found]:
     """Of findings about the same words the gravest."""
     kept: list[_Found] = []
-    for one in sorted(found, key=lambda one: (LEVELS.index(one.rule.level), one.start, one.end)):
+    for one in sorted(found, key=lambda one: (LEVELS.index(one.rule.level), one.start, -one.end)):
         if not any(one.start < other.end and other.start < one.end for other in kept):
             kept.append(one)
     return kept

@@ -36,8 +36,23 @@ ASKED = (
     *("people", "ambiguous_people", "machine_people", "choosy_people", "people_makers", "after_people"),
     *("we", "you", "they", "someone", "nobody", "whoever", "indefinite", "none_of", "subjects", "partitives"),
     *("given_names", "words_as_names", "after_name", "systems", "owner_columns"),
-    *("articles", "prepositions", "relatives", "continues", "breaks", "ends", "passed", "closers", "openings", "past"),
+    *(
+        "articles",
+        "determiners",
+        "prepositions",
+        "relatives",
+        "continues",
+        "breaks",
+        "ends",
+        "passed",
+        "verbs_to_be",
+        "closers",
+        "openings",
+        "past",
+    ),
 )
+# A pattern may begin with the beginning of a word, if it is so long.
+STEM = 3
 FOLDER = Path("postmortems", "rules")
 
 _LETTERS = "[^ /]{0,60}"
@@ -52,6 +67,8 @@ class Pattern:
     who: frozenset[str]
     source: str
     at_start: bool
+    # Whether the clause must be about them; otherwise they must stand before the pattern as its subject.
+    clause: bool = False
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -140,7 +157,8 @@ def parse(text: str, name: str) -> Ruleset:
             except ValueError as error:
                 raise document.error(at, f"{key}: {error} in the pattern {line.strip()!r}") from None
             for word in first:
-                index.setdefault(word, []).append((rule, pattern))
+                key = word[:STEM] + "~" if "~" in word else word
+                index.setdefault(key, []).append((rule, pattern))
     return Ruleset(
         language=str(data.get("language", "")),
         rules=found,
@@ -225,6 +243,8 @@ def compiled(
     who, arrow, text = line.rpartition(" > ")
     kinds: frozenset[str] = frozenset()
     for word in who.split() if arrow else ():
+        if word == "clause":
+            continue
         sign, word = word[0] == "-", word.lstrip("-")
         if word not in WHO and word not in KINDS:
             raise ValueError(f"nobody is called {word!r}")
@@ -232,7 +252,7 @@ def compiled(
     text = text.strip()
     at_start = text.startswith("^")
     regex, _ = _compile(text.removeprefix("^"), classes)
-    return Pattern(kinds, regex, at_start), _first(text.removeprefix("^"), words)
+    return Pattern(kinds, regex, at_start, "clause" in who.split()), _first(text.removeprefix("^"), words)
 
 
 def _compile(text: str, classes: Mapping[str, str]) -> tuple[str, int]:
@@ -301,7 +321,7 @@ def _word(item: str, classes: Mapping[str, str]) -> str:
 
 def _first(text: str, words: Mapping[str, frozenset[str]]) -> frozenset[str]:
     found, empty, _ = _beginnings(_items(text), 0, words)
-    if empty or not found or any("~" in word or word == "_" for word in found):
+    if empty or not found or any(word == "_" or "~" in word[:STEM] for word in found):
         raise ValueError("no words that it has to begin with")
     return frozenset(found)
 

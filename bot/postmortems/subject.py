@@ -14,6 +14,8 @@ AGO = 26
 
 def who(words: list[str], at: int, lists: Words) -> str:
     """The kind of the one who does what begins at the word *at*: see `rules.KINDS`; "thing" if it is no person."""
+    if at and words[at - 1] in lists["determiners"]:
+        return "thing"  # what follows is no verb: "the corrupted entries"
     passed, ends, prepositions = lists["passed"], lists["ends"], lists["prepositions"]
     end = at
     while end > 0 and (
@@ -44,10 +46,21 @@ def _inherited(words: list[str], end: int, lists: Words) -> str:
     return _opening(words, start, stop, lists)
 
 
+def actor(words: list[str], at: int, lists: Words) -> str:
+    """The kind of the one whom the clause around the word *at* speaks of, if that stands before it."""
+    start = at
+    while start > 0 and at - start < AGO and words[start - 1] not in lists["breaks"]:
+        start -= 1
+    return _opening(words, start, at, lists)
+
+
 def _opening(words: list[str], start: int, stop: int, lists: Words) -> str:
     """The subject at the beginning of a clause."""
-    for at in range(start, min(stop, start + 9)):
-        found = kind(words, at, lists)
+    done = False
+    for at in range(start, min(stop, start + 12)):
+        # Somebody behind a verb is whom it was done to, until a new clause begins.
+        done = words[at] not in lists["continues"] and (done or _verb(words[at], lists))
+        found = "thing" if done else kind(words, at, lists)
         if found in ("thing", "none"):
             continue
         before = words[at - 1] if at > start else ""
@@ -90,6 +103,10 @@ def _head(part: list[str], lists: Words, prepositions: frozenset[str]) -> str:
         if all(word == STRANGER for word in rest):
             return "maybe"
     return "thing"
+
+
+def _verb(word: str, lists: Words) -> bool:
+    return word in lists["past"] or word in lists["verbs_to_be"] or (word.endswith("ed") and len(word) > 4)
 
 
 def _verbal(word: str) -> bool:

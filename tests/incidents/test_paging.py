@@ -443,6 +443,19 @@ async def test_another_severity_is_told_to_the_pager_as_the_rule_says(world, rai
     assert world.acts() == ["wake", *acts]
 
 
+async def test_a_pager_that_does_not_follow_is_told_neither_severity_nor_status(world):
+    world.pager.follows = frozenset()
+    world.rules = replace(RULES, updates=True)
+    await world.declare(Sev.SEV2)
+    await world.work()
+    await world.change(lifecycle.set_severity, Sev.SEV1, by="U1")
+    await world.change(lifecycle.set_status, "monitoring", by="U1")
+    await world.work()
+
+    assert world.acts() == ["wake"]
+    assert "page.refused" not in await world.kinds()
+
+
 @pytest.mark.parametrize(("updates", "acts"), [(True, ["status_update"]), (False, [])])
 async def test_a_status_goes_to_the_pager_by_rule(world, updates, acts):
     world.rules = replace(RULES, updates=updates)
