@@ -56,6 +56,8 @@ from bot.kit.tasks import spawn
 from bot.metrics import Metrics
 from bot.postmortems import press
 from bot.postmortems.files import Files
+from bot.postmortems.plan import Plan
+from bot.postmortems.review import Reminders
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
 from bot.runs import access as run_access
@@ -565,8 +567,10 @@ class Bot:
         show = Show(self.engine, self.react, chat, self.clock, interpreter, every_seconds=self.tempo.edit_seconds)
         asking = Asking(self.engine, self.react, chat, self.clock)
         telling = Telling(self.engine, self.react, chat, self.clock)
-        files = Files(self.engine, self.react, chat, self.clock, self.shelves.exporters, self.trackers)
-        share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters))
+        plan = Plan.of(general.postmortems, self.settings.config)
+        reminders = Reminders(self.engine, self.react, self.clock)
+        share = Share(self.engine, self.react, chat, self.clock, telling.notify, tuple(self.shelves.exporters), plan)
+        files = Files(self.engine, self.react, chat, self.clock, self.shelves.exporters, self.trackers, plan)
         intake = Intake(
             self.engine,
             self.react_inside,
@@ -720,6 +724,14 @@ class Bot:
                     raise
                 log.warning("oncall.not_learned", reason=type(error).__name__)
 
+        async def remind() -> None:
+            try:
+                await reminders.tick()
+            except sa.exc.SQLAlchemyError as error:
+                if not unavailable(error):
+                    raise
+                log.warning("postmortems.not_reminded", reason=type(error).__name__)
+
         async def begin() -> None:
             await ranking.refresh()
             await learn_on_call()
@@ -743,6 +755,7 @@ class Bot:
                 "oncall.look": shifts.tick,
                 "budgets.look": budgets.tick,
                 "oncall.learn": learn_on_call,
+                "postmortems.remind": remind,
             },
             {
                 "alerts.sweep": self.tempo.sweep_seconds,

@@ -28,6 +28,7 @@ from bot.engine import Engine
 from bot.incidents import lifecycle, logbook, outgoing, timeline
 from bot.incidents.model import Incident
 from bot.kit import log, yaml
+from bot.kit import table as tables
 from bot.kit.clock import duration_text, utc_now
 from bot.kit.db import Database
 from bot.kit.errors import BotError, UserError
@@ -35,9 +36,14 @@ from bot.kit.ids import new_id
 from bot.kit.shelf import Shelf
 from bot.postmortems import archive as archives
 from bot.postmortems import draft as drafts
+from bot.postmortems import examples, press, rules, sarif
 from bot.postmortems import lint as linter
-from bot.postmortems import press, rules, sarif
+from bot.postmortems import merge as merging
+from bot.postmortems import render as rendering
 from bot.postmortems.exporter import file_name
+from bot.postmortems.facts import Facts
+from bot.postmortems.model import Origin, Postmortem
+from bot.postmortems.plan import Plan
 from bot.reactions import react
 from bot.runs import approval as approvals
 from bot.runs import audit, cron, params, process, recorded
@@ -70,6 +76,7 @@ cli = typer.Typer(
 alerts = typer.Typer(help="Look at what a sender sends.", no_args_is_help=True)
 runbook = typer.Typer(help="Check runbooks, try them, run them.", no_args_is_help=True)
 postmortem = typer.Typer(help="Post-mortem documents.", no_args_is_help=True)
+templating = typer.Typer(help="Templates of post-mortems, those of the installation too.", no_args_is_help=True)
 timelines = typer.Typer(help="The timeline of an incident.", no_args_is_help=True)
 catalogs = typer.Typer(help="What you run and who owns it: catalog.yaml.", no_args_is_help=True)
 imports = typer.Typer(help="Make catalog.yaml of what another system knows.", no_args_is_help=True)
@@ -80,6 +87,7 @@ cli.add_typer(catalogs, name="catalog")
 catalogs.add_typer(imports, name="import")
 cli.add_typer(runbook, name="runbooks")
 cli.add_typer(postmortem, name="postmortem")
+cli.add_typer(templating, name="templates")
 cli.add_typer(timelines, name="timeline")
 
 
@@ -671,6 +679,7 @@ def export(
     name = format_ or _by_ending(exporters, target) or "md"
     if name not in exporters:
         raise UserError(f"There is no format {name!r}; there is: {', '.join(exporters)}")
+    plan = _plan()
 
     async def work(engine: Engine) -> None:
         async with engine.db.read() as session:
@@ -680,7 +689,7 @@ def export(
         if revision and not stored:
             told = f"the newest is {newest.revision}" if newest else "it has none yet"
             raise UserError(f"{incident.reference} has no revision {revision} of its post-mortem; {told}.")
-        document = stored or await drafts.draft(engine, follows, incident.id, now=utc_now())
+        document = stored or await drafts.draft(engine, follows, incident.id, now=utc_now(), plan=plan)
         place = _place(target, file_name(incident.reference, document.revision, exporters[name]), force=force)
         content = await press.write(exporters, name, document)
         _put(place, content)
@@ -700,6 +709,120 @@ def export(
         _beside(work)
 
 
+@postmortem.command("import")
+def import_document(
+    reference: Annotated[str, typer.Argument(help="INC-1")],
+    file: Annotated[Path, typer.Argument(help="the Markdown that people have edited; - for standard input")],
+    revision: Annotated[
+        int | None,
+        typer.Option(min=1, help="the revision it was made of; by the file's name if not said, else the newest"),
+    ] = None,
+) -> None:
+    """Keep what people made of the document as a new revision. Nothing that was written meanwhile is lost."""
+    try:
+        text = _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8 text; a post-mortem is imported as Markdown") from None
+    named = re.fullmatch(r"inc-\d+-postmortem-(\d{1,6})", file.stem.lower())
+    base = revision or (int(named[1]) if named else None)
+    by = getpass.getuser()
+
+    async def work(engine: Engine) -> tuple[Postmortem, int, int]:
+        async with engine.transaction() as tx:
+            incident = await _incident(tx.session, reference)
+            before = await drafts.newest(tx.session, incident.id)
+            edit = drafts.Edit(text, Origin.FILE, base)
+            document, conflicts = await drafts.revise(tx, react, incident, edit, by=by, now=utc_now())
+            return document, conflicts, before.revision if before else 0
+
+    document, conflicts, before = _beside(work)
+    if document.revision == before:
+        say(f"Nothing changed: revision {document.revision} says the same.")
+        return
+    out(f"Revision {document.revision} of the post-mortem of {reference.upper()} is what you wrote.")
+    if conflicts:
+        fail(
+            f"{conflicts} conflict{'s' if conflicts > 1 else ''} with what was written meanwhile: both texts stand in "
+            "revision "
+            f"{document.revision} between markers. Export it, keep one of them, and import it again.",
+            code=1,
+        )
+
+
+@postmortem.command("revisions")
+def revisions(reference: Annotated[str, typer.Argument(help="INC-1")]) -> None:
+    """List every revision of a post-mortem: when, by whom, from where, and what waits for a decision in it."""
+
+    async def work(engine: Engine) -> list[Postmortem]:
+        async with engine.db.read() as session:
+            return await drafts.listed(session, (await _incident(session, reference)).id)
+
+    rows = [
+        (
+            str(one.revision),
+            f"{one.created_at:%Y-%m-%d %H:%M}",
+            one.author,
+            one.origin,
+            one.template,
+            str(merging.conflicts(one.text)),
+            one.sha256[:12],
+        )
+        for one in _beside(work)
+    ]
+    if rows:
+        out(tables.table(("revision", "at (UTC)", "by", "from", "template", "conflicts", "sha256"), rows))
+    else:
+        say("no post-mortem yet")
+
+
+@templating.command("lint")
+def lint_templates(
+    folder: Annotated[
+        Path | None, typer.Argument(help="a folder with postmortems/ in it; else that of the configuration")
+    ] = None,
+) -> None:
+    """Fill in every template with an incident that has everything and one that has nothing; name what fails."""
+    place = folder or _plan().folder
+    if folder is not None and not (folder / "postmortems").is_dir():
+        raise UserError(f"{folder} has no folder postmortems/ with templates in it")
+    found = rendering.templates(place)
+    problems = [f"{path}: {told}" for name, path in found.items() for told in examples.problems(name, place)]
+    for told in problems:
+        out(told)
+    if problems:
+        fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", code=1)
+    say(f"no problems: {', '.join(found)}")
+
+
+@templating.command("preview")
+def preview_template(
+    name: Annotated[str, typer.Argument(help="full, lightweight, public, or one of yours")],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="a folder with postmortems/ in it; else that of the configuration")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--incident", help="INC-1 of the database; else an example that has everything")
+    ] = None,
+) -> None:
+    """Print what a template makes of an incident; nothing is stored."""
+    place = folder or _plan().folder
+    if reference is None:
+        out(rendering.render(examples.whole(), name, place).rstrip("\n"))
+        return
+
+    async def work(engine: Engine) -> Facts:
+        async with engine.db.read() as session:
+            return await drafts.facts(session, await _incident(session, reference))
+
+    out(rendering.render(_beside(work), name, place).rstrip("\n"))
+
+
+def _plan() -> Plan:
+    """What the configuration says of post-mortems, where there is one."""
+    folder = Settings().config
+    return Plan.of(catalog.general(folder).postmortems, folder)
+
+
 @postmortem.command("publish")
 def publish(reference: Annotated[str, typer.Argument(help="INC-1")]) -> None:
     """Commit the post-mortem of an incident to the Git repository of `archive` in tocsin.yaml, if it changed."""
@@ -710,12 +833,12 @@ def publish(reference: Annotated[str, typer.Argument(help="INC-1")]) -> None:
         raise UserError("Name the repository first: archive: {repository: …} in tocsin.yaml (docs/configure.md).")
     if kept_in.format not in exporters:
         raise UserError(f"tocsin.yaml: archive: no format {kept_in.format!r}; there is: {', '.join(exporters)}")
-    there = environment()
+    there, plan = environment(), Plan.of(general.postmortems, Settings().config)
 
     async def work(engine: Engine) -> archives.Kept:
         async with engine.db.read() as session:
             incident = await _incident(session, reference)
-        document = await drafts.draft(engine, react, incident.id, now=utc_now())
+        document = await drafts.draft(engine, react, incident.id, now=utc_now(), plan=plan)
         content = await press.write(exporters, kept_in.format, document)
         kept = await archives.keep(kept_in, incident, document, content, there)
         async with engine.transaction() as tx:

@@ -33,6 +33,7 @@ JOBS = (
     Job("oncall.look", 60),
     Job("oncall.learn", 10),
     Job("budgets.look", 300, jitter=30),
+    Job("postmortems.remind", 600, jitter=60),
 )
 
 

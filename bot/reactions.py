@@ -56,7 +56,8 @@ def notify(event: TimelineEvent) -> Work:
 
 def draft(event: TimelineEvent) -> Work:
     """Write the post-mortem draft and share it."""
-    return _draft(event)
+    template = event.data.get("template")
+    return _draft(event, None, template) if template else _draft(event)
 
 
 def conclude(event: TimelineEvent) -> Work:
@@ -135,7 +136,7 @@ def _line(workflow: str, event: TimelineEvent) -> Work:
     return Work(workflow, f"{workflow}:{event.id}", (event.incident_id,), queue=LINES, partition=event.incident_id)
 
 
-def _draft(event: TimelineEvent, *more: str) -> Work:
+def _draft(event: TimelineEvent, *more: str | None) -> Work:
     """A line of its own: a file that cannot be shared for an hour must not keep the card from being drawn."""
     args = (event.incident_id, *more)
     return Work("draft", f"draft:{event.id}", args, queue=LINES, partition=f"draft:{event.incident_id}")
@@ -224,6 +225,15 @@ REACTIONS: dict[str, tuple[Follow, ...]] = {
     "approval.given": (show_approval,),
     "approval.closed": (show_approval, show_run),
     "postmortem.requested": (draft,),
+    "postmortem.edited": (notify, draft),
+    "postmortem.owned": (notify,),
+    "postmortem.planned": (notify,),
+    "postmortem.reminded": (notify,),
+    "postmortem.review_asked": (notify,),
+    "postmortem.review_returned": (notify,),
+    "postmortem.completed": (notify,),
+    "postmortem.waived": (notify,),
+    "postmortem.reopened": (notify,),
     "postmortem.export_requested": (export,),
     "statuspage.published": (notify,),
     "delivery.given_up": (notify,),

@@ -306,7 +306,7 @@ def test_the_scopes_are_those_of_the_manifest_with_their_reasons():
 @pytest.mark.parametrize(
     ("title", "models"),
     [
-        ("tocsin.yaml", [catalog.General, catalog.Retention, QuietHours]),
+        ("tocsin.yaml", [catalog.General, catalog.Retention, catalog.Postmortems, QuietHours]),
         ("PagerDuty", [catalog.PagerDuty]),
         ("Archive", [Archive]),
         ("Other pagers", [pagers.Email, pagers.Webhook, pagers.OnCallWebhook, pagers.Opsgenie]),
@@ -380,6 +380,7 @@ def test_the_defaults_of_the_general_file_are_those_of_the_code(name):
         "announcement_channel": "none",
         "public_url": "none",
         "retention": "see below",
+        "postmortems": "see below",
         "operations_channel": "none",
         "auto_runbooks": "`false`",
         "schedules": "`false`",

@@ -116,6 +116,21 @@ class PagerDuty(Strict):
     api_url: Address = "https://api.pagerduty.com"
 
 
+# Days on which people work; of a severity that is not here no post-mortem is expected.
+_DUE: dict[SevName, int] = {"SEV1": 3, "SEV2": 5, "SEV3": 10}
+
+
+class Postmortems(Strict):
+    """`postmortems:` in `tocsin.yaml`: which template, due after how many working days, and own templates."""
+
+    template: str = Field(default="full", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    template_by_severity: dict[SevName, Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]] = Field(
+        default_factory=dict
+    )
+    due_days: dict[SevName, Annotated[StrictInt, Field(ge=1, le=90)]] = Field(default_factory=_DUE.copy)
+    templates: str = "templates"
+
+
 class General(Strict):
     """`tocsin.yaml`: how the bot behaves as a whole."""
 
@@ -135,6 +150,7 @@ class General(Strict):
     quiet_hours: Annotated[tuple[QuietHours, ...], BeforeValidator(_listed)] = ()
     operations_channel: str | None = None
     retention: Retention = Retention()
+    postmortems: Postmortems = Postmortems()
     pagerduty: PagerDuty | None = None
     page_ack_minutes: dict[SevName, Annotated[StrictInt, Field(ge=1, le=1440)]] | None = None
     fallback_pagers: tuple[str, ...] = ()

@@ -204,10 +204,13 @@ async def note(
     return kind
 
 
-async def request_draft(tx: Tx, react: React, incident: Incident, *, by: str, now: datetime, once: str) -> None:
+async def request_draft(
+    tx: Tx, react: React, incident: Incident, *, by: str, now: datetime, once: str, template: str | None = None
+) -> None:
     """Somebody wants the post-mortem draft, now."""
     text = f"Post-mortem draft of {incident.reference} requested"
-    await timeline.record(tx, react, incident.id, "postmortem.requested", text, now=now, actor=by, once=once)
+    data = {"template": template} if template else None
+    await timeline.record(tx, react, incident.id, "postmortem.requested", text, now=now, actor=by, data=data, once=once)
 
 
 async def keep_open(tx: Tx, react: React, incident: Incident, *, by: str, now: datetime) -> None:

@@ -142,6 +142,14 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":rotating_light:")
         case "statuspage.published":
             return Notice(event.text, ":loudspeaker:")
+        case "postmortem.reminded":
+            return Notice(event.text, ":alarm_clock:")
+        case "postmortem.completed" | "postmortem.waived":
+            return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
+        case "postmortem.review_asked" | "postmortem.review_returned" | "postmortem.reopened":
+            return Notice(f"{event.text}{_by(event)}", ":mag:")
+        case "postmortem.edited" | "postmortem.owned" | "postmortem.planned":
+            return Notice(event.text, ":pencil2:")
         case "delivery.given_up":
             return Notice(event.text, ":warning:")
         case "work.parked" | "run.file_refused" | "run.unjudged" | "schedule.missed":

@@ -37,6 +37,7 @@ TABLES = frozenset(
         "pager_word",
         "part",
         "postmortem",
+        "review",
     }
     | {"asset_report", "budget", "cover", "roster"}
     | {"request", "role", "run", "run_file", "run_step", "schedule", "task", "timeline", "vote"}

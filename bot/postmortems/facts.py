@@ -630,7 +630,7 @@ def _alerts(said: Sequence[_Said], who: People) -> tuple[SeenAlert, ...]:
     found: dict[tuple[Any, ...], SeenAlert] = {}
     opened_by: set[tuple[Any, ...]] = set()
     for item in said:
-        from_alert = item.kind in ("incident.opened", "incident.suggested") and isinstance(item.data.get("alert"), dict)
+        from_alert = item.kind in ("incident.opened", "incident.suggested") and item.data.get("source") == "alert"
         if not from_alert and item.kind not in ("alert.attached", "alert.resolved"):
             continue
         alert = _alert(item.data, who)
@@ -657,14 +657,11 @@ def _alerts(said: Sequence[_Said], who: People) -> tuple[SeenAlert, ...]:
 
 
 def _alert(data: Mapping[str, Any], who: People) -> dict[str, Any]:
-    nested = data.get("alert")
-    alert = {**data, **nested} if isinstance(nested, dict) else data
-    labels = alert.get("labels")
     return {
-        "title": _line(who, alert.get("title"), 300) or "an alert without a title",
-        "connection": _line(who, alert.get("connection"), 100),
-        "url": _line(who, alert.get("url"), 2000),
-        "labels": _pairs(who, labels),
+        "title": _line(who, data.get("title"), 300) or "an alert without a title",
+        "connection": _line(who, data.get("connection"), 100),
+        "url": _line(who, data.get("url"), 2000),
+        "labels": _pairs(who, data.get("labels")),
     }
 
 

@@ -20,6 +20,7 @@ from bot.postmortems import press
 from bot.postmortems.draft import draft, stored
 from bot.postmortems.exporter import file_name
 from bot.postmortems.model import Postmortem
+from bot.postmortems.plan import Plan
 
 
 async def ask(
@@ -64,6 +65,7 @@ class Files:
     clock: Clock
     exporters: Shelf
     trackers: Mapping[str, Tracker] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
 
     async def export(self, incident_id: str, event_id: str) -> None:
         """Write what the event asks for and share it. What cannot be written is given up, with the reason."""
@@ -143,7 +145,7 @@ class Files:
 
     async def _document(self, incident_id: str, revision: int | None) -> Postmortem:
         if revision is None:
-            return await draft(self.engine, self.react, incident_id, now=self.clock())
+            return await draft(self.engine, self.react, incident_id, now=self.clock(), plan=self.plan)
         async with self.engine.db.read() as session:
             found = await stored(session, incident_id, revision)
         if found is None:

@@ -1,6 +1,8 @@
 """Turns facts into a Markdown document; no text of a person or a machine can become markup in it."""
 
+import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
@@ -14,8 +16,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import bot
 from bot.kit.clock import duration_text
-from bot.kit.errors import UserError
+from bot.kit.errors import BotError, UserError
 from bot.kit.text import one_line
+from bot.postmortems import bounded
 from bot.postmortems.facts import Facts
 
 FOLDER, SUFFIX = "postmortems", ".md.j2"
@@ -35,12 +38,25 @@ class Markdown(str):
     __slots__ = ()
 
 
-def render(facts: Facts, template: str = "default", folder: Path | None = None) -> str:
+def render(facts: Facts, template: str = "full", folder: Path | None = None, *, seconds: int = bounded.SECONDS) -> str:
     """The document of *facts*: the same facts give the same text.
 
-    Templates in *folder* (which has a ``postmortems/`` in it) go before those that come with Tocsin. Raises UserError
-    on a template that does not exist, does not work or does not end.
+    Templates in *folder* (which has a ``postmortems/`` in it) go before those that come with Tocsin, and are filled in
+    by a process of their own that has no secrets and ends. Raises UserError on a template that does not exist, does
+    not work or does not end.
     """
+    if folder is not None and _NAME.fullmatch(template) and (folder / FOLDER / (template + SUFFIX)).is_file():
+        return bounded.run(
+            "bot.postmortems.render",
+            json.dumps({"facts": facts.as_json(), "template": template, "folder": str(folder), "seconds": seconds}),
+            what=f"The post-mortem template {template!r}",
+            seconds=seconds,
+        )
+    return filled(facts, template, folder)
+
+
+def filled(facts: Facts, template: str, folder: Path | None) -> str:
+    """What `render` returns, made in this process."""
     pieces: list[str] = []
     size = 0
     try:
@@ -55,9 +71,26 @@ def render(facts: Facts, template: str = "default", folder: Path | None = None) 
         raise UserError(
             f"The post-mortem template {template!r} is broken in line {error.lineno}: {error.message}"
         ) from None
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except MemoryError:
+        raise UserError(f"The post-mortem template {template!r} takes more memory than it may.") from None
+    except (
+        TemplateError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UserError(f"The post-mortem template {template!r} does not work: {error}") from error
     return "".join(pieces).rstrip() + "\n"
+
+
+def templates(folder: Path | None = None) -> dict[str, Path]:
+    """Every template by its name; those in *folder* go before those that come with Tocsin."""
+    places = [templates_folder(), *([folder] if folder else [])]
+    found = {path.name.removesuffix(SUFFIX): path for place in places for path in (place / FOLDER).glob(f"*{SUFFIX}")}
+    return {name: found[name] for name in sorted(found) if _NAME.fullmatch(name)}
 
 
 def templates_folder() -> Path:
@@ -215,3 +248,18 @@ def _iso(at: datetime | None) -> str | None:
 
 def _whole(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds)
+
+
+def _main() -> None:
+    """Fill in one template, within the bounds of this process."""
+    given = json.load(sys.stdin)
+    bounded.begin(given["seconds"])
+    try:
+        text = filled(Facts.from_json(given["facts"]), given["template"], Path(given["folder"]))
+    except BotError as error:
+        bounded.refuse(str(error))
+    sys.stdout.buffer.write(text.encode())
+
+
+if __name__ == "__main__":
+    _main()

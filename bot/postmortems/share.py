@@ -1,7 +1,7 @@
 """Writes the draft and shares it in the incident's channel, once for each revision."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, timeline
@@ -10,8 +10,10 @@ from bot.incidents.model import Incident
 from bot.incidents.parts import Parts
 from bot.incidents.timeline import React
 from bot.kit.clock import Clock
+from bot.postmortems import merge
 from bot.postmortems.draft import draft
 from bot.postmortems.model import Postmortem
+from bot.postmortems.plan import Plan
 
 
 @dataclass
@@ -24,12 +26,15 @@ class Share:
     clock: Clock
     tell: Callable[[str, str], Awaitable[None]]
     formats: Sequence[str] = ()
+    plan: Plan = field(default_factory=Plan)
 
-    async def draft(self, incident_id: str, event_id: str | None = None) -> None:
+    async def draft(self, incident_id: str, event_id: str | None = None, template: str | None = None) -> None:
         """A new revision if there is more to tell, and its file in the channel; first, word of the event it ends."""
         if event_id is not None:
             await self.tell(incident_id, event_id)
-        document = await draft(self.engine, self.react, incident_id, now=self.clock())
+        document = await draft(
+            self.engine, self.react, incident_id, now=self.clock(), plan=self.plan, template=template
+        )
         async with self.engine.db.read() as session:
             incident = await lifecycle.find(session, incident_id)
         channel = incident.channel
@@ -46,6 +51,7 @@ class Share:
             comment=(
                 f":page_facing_up: Post-mortem draft of {incident.reference}, revision {document.revision}. "
                 "The facts come from the timeline; the questions in it are for people."
+                + _conflicts(merge.conflicts(document.text))
             ),
         )
 
@@ -86,3 +92,12 @@ class Share:
             return {"ts": found} if found else None
 
         await parts.make(part, make, find, quiet=True)
+
+
+def _conflicts(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"\n:warning: {count} conflict{'s' if count > 1 else ''} in it: people and the timeline have changed the same "
+        "lines. Both stand there, between markers; keep one of them."
+    )

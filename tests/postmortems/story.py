@@ -67,13 +67,7 @@ class Story:
             "url": "https://prometheus.example.org/graph?g0.expr=rate(errors[5m])",
             "connection": "checkout-am",
         }
-        told = {
-            "severity": "SEV2",
-            "title": self.incident.title,
-            "service": "checkout",
-            "source": "alert",
-            "alert": alert,
-        }
+        told = {**alert, "severity": "SEV2", "service": "checkout", "source": "alert", "alert": "the id of its row"}
         return self.say(minutes, "incident.opened", "Opened from CheckoutErrorsHigh", **{**told, **data})
 
     def assign(self, minutes: float, role: str, person: str, previous: str | None = None) -> TimelineEvent:

@@ -174,7 +174,7 @@ def test_severity_knows_its_final_and_its_highest():
 
 def test_an_accepted_suggestion_begins_in_triage():
     story = Story(opened_at=at(6))
-    story.say(1, "incident.suggested", "Suggested", source="alert", severity="SEV3", alert={"title": "Slow"})
+    story.say(1, "incident.suggested", "Suggested", source="alert", severity="SEV3", title="Slow")
     story.say(6, "incident.accepted", "Accepted", actor="U0COMMAND")
     story.resolve(10)
 
@@ -213,7 +213,7 @@ def test_nobody_was_paged_is_said_plainly():
 def test_opening_by_an_alert_and_attaching_it_is_one_firing():
     story = Story()
     opened = story.open()
-    alert = opened.data["alert"]
+    alert = {key: opened.data[key] for key in ("title", "labels", "url", "connection")}
     story.say(2, "alert.attached", "Attached", **alert)
     story.say(10, "alert.resolved", "Resolved", **alert)
     story.say(12, "alert.attached", "Attached", **alert)

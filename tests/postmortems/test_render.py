@@ -231,7 +231,7 @@ def test_an_own_folder_of_templates_goes_first(tmp_path: Path):
     facts = gather(story.incident, story.events, story.roles)
 
     assert render(facts, "short", tmp_path).startswith("# &lt;b&gt; Errors began")
-    assert render(facts, "default", tmp_path) == render(facts)
+    assert render(facts, "full", tmp_path) == render(facts)
 
 
 @pytest.mark.parametrize(
@@ -253,14 +253,23 @@ def test_a_template_that_does_not_work_is_named(tmp_path: Path, source: str, mes
         render(facts, "mine", tmp_path)
 
 
+def test_a_template_that_loops_without_writing_ends_with_a_clear_word(tmp_path: Path):
+    (tmp_path / "postmortems").mkdir()
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (tmp_path / "postmortems" / "mine.md.j2").write_text(loop)
+
+    with pytest.raises(UserError, match=r"template 'mine' does not end within 1 second\. Does it loop"):
+        render(gather(Story().incident, [], []), "mine", tmp_path, seconds=1)
+
+
 @pytest.mark.parametrize("name", ["nothing", "../default", "/etc/passwd", ""])
 def test_an_unknown_template_names_the_known_ones(name: str):
-    with pytest.raises(UserError, match="there is: default"):
+    with pytest.raises(UserError, match="there is: full, lightweight, public"):
         render(gather(Story().incident, [], []), name)
 
 
 def test_the_templates_are_found():
-    assert (templates_folder() / "postmortems" / "default.md.j2").is_file()
+    assert (templates_folder() / "postmortems" / "full.md.j2").is_file()
 
 
 def test_of_a_long_incident_the_middle_is_left_out_and_no_link_leads_there():

@@ -216,7 +216,14 @@ def test_data_of_people_is_found(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["Write to support@shop.io.", "Write to a@example.com.", "Order 4111 1111 1111 1112.", "+10 %"]
+    "text",
+    [
+        "Write to support@shop.io.",
+        "Write to a@example.com.",
+        "Order 4111 1111 1111 1112.",
+        "Event 60624111111111111111ab7c.",
+        "+10 %",
+    ],
 )
 def test_addresses_of_roles_and_other_numbers_are_fine(text):
     assert found(text) == []

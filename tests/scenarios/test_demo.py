@@ -21,7 +21,11 @@ async def test_the_story_of_the_demo_really_happens(tmp_path):
     assert process.returncode == 0, told.decode()
     events = json.loads((out / "timeline.json").read_text())
     assert {"kind", "at"} <= set(events[0])
-    assert "INC-1" in (out / "postmortem.md").read_text()
+    draft = (out / "postmortem.md").read_text()
+    assert "INC-1" in draft
+    (alert,) = [line for line in draft.splitlines() if "alertname=CheckoutErrorRate" in line]
+    assert "not recorded" not in alert
+    assert alert.endswith("| 1 | [#1](#event-1) |")
     assert "Take command" not in (out / "transcript.md").read_text()  # resolved at the end
     with sqlite3.connect(out / "tocsin.db") as database:
         assert database.execute("select count(*) from timeline").fetchone()[0] >= len(events)
