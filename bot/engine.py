@@ -163,6 +163,10 @@ class Retry:
     most: float = 120.0
     attempts: int = 60
 
+    def wait(self, attempt: int) -> float:
+        """How long after the failure of try *attempt* the next one comes."""
+        return min(self.most, self.first * 2 ** min(attempt, 16))
+
 
 class Superseded(BotError):  # noqa: N818 - not a fault: somebody else does it
     """This process was taken for dead, and another one does the work that this task was doing."""
@@ -548,7 +552,7 @@ class Engine:
                 except Exception as error:
                     if task is not None and task.cancelling():  # a failure on the way out, while the bot stops
                         raise asyncio.CancelledError from error
-                    wait = min(retry.most, retry.first * 2 ** min(attempt, 16))
+                    wait = retry.wait(attempt)
                     if isinstance(error, TemporaryError):
                         wait = max(wait, error.after)
                     elif not unavailable(error):

@@ -579,9 +579,32 @@ def test_the_example_configuration_is_read():
 
     assert config.connections
     assert config.services
+    assert sinks.load(ROOT / "config.example", {}, {}) == {}
+    assert tracking.load(ROOT / "config.example", {}, {}).accesses == {}
     assert reach.connection("prometheus").private
     assert reach.oddities() == []
     assert [route.name for route in routes.routes] == ["watchdog", "critical", "everything else"]
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [("sinks.yaml", "sinks: {}"), ("trackers.yaml", "trackers: {}"), ("tocsin.yaml", "pager: log")],
+)
+def test_what_the_example_configuration_has_as_a_comment_is_read_too(tmp_path, name, empty):
+    first, *lines = (ROOT / "config.example" / name).read_text().splitlines()
+    assert first.startswith("# ")
+    rest = [line for line in lines if not line.endswith(":") or not line.startswith("# To ")]
+    text = "\n".join(line.removeprefix("# " if name == "tocsin.yaml" else "#") for line in rest)
+    (tmp_path / name).write_text(text.replace(empty, empty.removesuffix(" {}") if "{}" in empty else ""))
+    secret = "k" * 32
+    env = dict.fromkeys(re.findall(r"env: (\w+)", text), secret)
+    assert env
+
+    assert catalog.load(tmp_path, env).general.pager == ("pagerduty" if name == "tocsin.yaml" else "log")
+    kinds = {kind: SHELVES.sinks[kind].Settings for kind in SHELVES.sinks}
+    assert len(sinks.load(tmp_path, env, kinds)) == (2 if name == "sinks.yaml" else 0)
+    read = tracking.load(tmp_path, env, {kind: SHELVES.trackers[kind].Options for kind in SHELVES.trackers})
+    assert (list(read.accesses), read.oddities()) == (["ops"] if name == "trackers.yaml" else [], [])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -797,6 +820,24 @@ def test_the_files_named_in_the_text_exist():
     ]
 
     assert missing == []
+
+
+def test_the_largest_room_is_described_whole():
+    there = {path.stem for path in (ROOT / "bot/incidents").glob("*.py")} - {"__init__"}
+    table = rows(chapter(read("docs/architecture.md"), "The largest room"))[2:]
+    listed = [name for cells in table for name in coded(cells[1]) if "/" not in name]
+
+    assert sorted(listed) == sorted(there)
+
+
+def test_every_workflow_is_named():
+    text = chapter(read("docs/architecture.md"), "What follows from what")
+    listed = coded(text.partition("The workflows are ")[2].partition(", registered")[0])
+    tree = ast.parse((ROOT / "bot/app.py").read_text())
+    pairs = [node.elts for node in ast.walk(tree) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
+    made = [name.value for name, work in pairs if isinstance(name, ast.Constant) and isinstance(work, ast.Attribute)]
+
+    assert sorted(listed) == sorted(made)
 
 
 def test_the_map_of_the_tree_lists_the_packages_in_the_order_of_the_imports():

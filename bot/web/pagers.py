@@ -13,6 +13,7 @@ from bot.incidents.pager import Hears, Pager
 from bot.kit.db import unavailable
 from bot.kit.errors import PermanentError, UserError
 from bot.kit.text import clip, one_line
+from bot.web.body import TooLarge, read
 
 log = structlog.get_logger()
 
@@ -30,12 +31,11 @@ def routes(pagers: Mapping[str, Pager], hearing: Hearing) -> list[web.RouteDef]:
         if pager is None:
             return _no(404, "there is no such pager")
         try:
-            async with asyncio.timeout(SECONDS):
-                body = await _body(request)
+            body = await read(request, limit=LIMIT, seconds=SECONDS)
         except TimeoutError:
             return _no(408, "the body did not arrive in time")
-        if body is None:
-            return _no(413, "the body is too large")
+        except TooLarge as error:
+            return _no(413, str(error))
         if not pager.genuine(request.headers, body):
             hearing.engine.metrics.told(name, "forged")
             log.warning("pager.forged", pager=name, remote=request.remote)
@@ -59,18 +59,6 @@ def routes(pagers: Mapping[str, Pager], hearing: Hearing) -> list[web.RouteDef]:
         return web.json_response({"id": word_id, "outcome": "stored" if new else "repeat"}, status=202)
 
     return [web.post("/pagers/{name}", receive)]
-
-
-async def _body(request: web.Request) -> bytes | None:
-    """The body as it came, since it is signed as it came; None if it is larger than anything a pager sends."""
-    if (request.content_length or 0) > LIMIT:
-        return None
-    found = bytearray()
-    async for piece in request.content.iter_any():
-        found += piece
-        if len(found) > LIMIT:
-            return None
-    return bytes(found)
 
 
 def _no(status: int, reason: str) -> web.Response:

@@ -4,7 +4,6 @@ A webhook is only a knock at the door: what counts is how the ticket stands when
 old one, or one that comes before its time, does no harm.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from bot.kit.db import unavailable
 from bot.kit.errors import BotError, PermanentError
 from bot.kit.shelf import Shelf
 from bot.kit.text import clip, one_line
+from bot.web.body import TooLarge, read
 
 log = structlog.get_logger()
 
@@ -40,11 +40,10 @@ def routes(tracking: Tracking, shelf: Shelf, engine: Engine, clock: Clock) -> li
             return _refused(404, "there is no such tracker, or it has no webhook in trackers.yaml")
         module = cast(Module, shelf[access.entry.kind])
         try:
-            async with asyncio.timeout(READ_SECONDS):
-                body = await _body(request)
+            body = await read(request, limit=LIMIT, seconds=READ_SECONDS)
         except TimeoutError:
             return _refused(408, f"the body did not arrive within {READ_SECONDS:g} seconds")
-        if body is None:
+        except TooLarge:
             return _refused(413, f"the body is larger than {LIMIT // 1024 // 1024} MiB")
         try:
             signs = await access.signs()
@@ -82,18 +81,6 @@ def _genuine(signs: Sequence[str], module: Module, headers: Mapping[str, str], b
     """Whether it is signed with one of the secrets; every one is tried."""
     # Not any(): the time must not tell which one fitted.
     return sum([module.genuine(secret, headers, body) for secret in signs]) > 0
-
-
-async def _body(request: web.Request) -> bytes | None:
-    """The body as it was sent, or None if it is too large."""
-    if (request.content_length or 0) > LIMIT:
-        return None
-    found = bytearray()
-    async for piece in request.content.iter_any():
-        if len(found) + len(piece) > LIMIT:
-            return None
-        found += piece
-    return bytes(found)
 
 
 def _decoded(body: bytes) -> object:

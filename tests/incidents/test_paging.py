@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlmodel import col
 
-from bot.catalog.config import General
-from bot.engine import Engine
+from bot.catalog.config import General, PagerDutyAccess
+from bot.engine import Engine, Retry
 from bot.incidents import lifecycle, paging, roles, timeline
 from bot.incidents.model import Incident, Page, RoleName, Sev, TimelineEvent
 from bot.incidents.overdue import Overdue, trouble
@@ -17,8 +18,10 @@ from bot.incidents.pager import ActResult, PageRequest, PageResult, Seen, dedup_
 from bot.incidents.paging import Paging, Rules
 from bot.kit.db import Database
 from bot.kit.errors import PermanentError, TemporaryError, UserError
+from bot.pagers.pagerduty import PagerDuty
 from bot.reactions import react
 from tests.fakes.pager import ActingPager, FakePager
+from tests.fakes.pagerduty import PagerDutyServer
 
 NOW = datetime(2026, 11, 20, 3, 14, tzinfo=UTC)
 RULES = Rules({"SEV1": timedelta(minutes=5), "SEV2": timedelta(minutes=15)}, ("second",), timedelta(seconds=60))
@@ -211,6 +214,45 @@ async def test_a_pager_out_of_reach_raises_the_second_after_a_while_and_is_tried
     assert told.text.endswith("first cannot be reached; it is tried on and on, and second is tried instead")
     async with world.engine.db.read() as session:
         assert await trouble(session, "first", world.now) is None
+
+
+async def test_down_for_an_hour_it_is_tried_on_and_sent_once_and_people_know_in_the_meantime(world):
+    server = await PagerDutyServer().start()
+    server.down = True
+    access = PagerDutyAccess(
+        SecretStr("r" * 32), {}, SecretStr(server.token), "bot@example.com", events_url=server.url, api_url=server.url
+    )
+    world.pager = PagerDuty(access, look=0.0)
+    await world.declare()
+    retry, tries, back = Retry(), 0, NOW + timedelta(hours=1)
+    try:
+        while world.now < back:
+            tries += 1
+            with pytest.raises(TemporaryError):
+                await world.paging.page(world.incident_id, 1)
+            world.now += timedelta(seconds=retry.wait(tries))
+            for page in await world.pages():
+                if page.due_at is not None and page.due_at <= world.now:
+                    await world.overdue.overdue(page.id, page.due_at.isoformat())
+        async with world.engine.db.read() as session:
+            told = await trouble(session, "first", world.now)
+        await world.change(paging.acknowledge, by="U1")
+        server.down = False
+        await world.work()
+    finally:
+        await world.pager.close()
+        await server.stop()
+
+    assert (told or "").startswith("a page waits since 1 h")
+    assert tries < retry.attempts, "it would have been given up"
+    assert [(page.pager, page.state) for page in await world.pages()] == [
+        ("first", "acknowledged"),
+        ("second", "acknowledged"),
+    ]
+    assert [(one.triggers, one.status) for one in server.incidents] == [(1, "acknowledged")]
+    assert await world.kinds() == [
+        "page.delayed", "page.asked", "page.acknowledged", "page.sent", "page.sent",
+    ]  # fmt: skip
 
 
 async def test_what_was_given_up_has_failed_and_raises_the_second(world):
