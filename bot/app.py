@@ -57,6 +57,7 @@ from bot.metrics import Metrics
 from bot.postmortems import press
 from bot.postmortems.files import Files
 from bot.postmortems.plan import Plan
+from bot.postmortems.render import templates
 from bot.postmortems.review import Reminders
 from bot.postmortems.share import Share
 from bot.reactions import REACTIONS, leaving_out
@@ -608,7 +609,7 @@ class Bot:
         logbook = Logbook(
             self.engine, self.react, chat, self.clock, general.operations_channel or general.announcement_channel
         )
-        desk.formats = tuple(self.shelves.exporters)
+        desk.formats, desk.templates = tuple(self.shelves.exporters), tuple(templates(plan.folder))
         desk.policy, desk.log, desk.tracking = policy, logbook.open, self.tracking
         probing = Probing(
             self.engine, self.react, self._pagers(), self.clock, logbook.open, seconds=self.tempo.probe_seconds

@@ -111,6 +111,14 @@ class Drafted:
 
 
 @dataclass(frozen=True)
+class HandedIn:
+    """The post-mortem waits for somebody to read it."""
+
+    incident: Incident
+    text: str
+
+
+@dataclass(frozen=True)
 class Unfurnished:
     """An incident that could not get a channel, told to whoever declared it."""
 

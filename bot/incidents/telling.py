@@ -5,7 +5,7 @@ from datetime import datetime
 
 from bot.engine import Engine
 from bot.incidents import lifecycle, parts
-from bot.incidents.chat import Chat, Cleared, Closing, Message, Notice, Todo
+from bot.incidents.chat import Chat, Cleared, Closing, HandedIn, Message, Notice, Todo
 from bot.incidents.model import Incident, TimelineEvent
 from bot.incidents.parts import Parts
 from bot.incidents.timeline import React
@@ -146,7 +146,9 @@ def said(incident: Incident, event: TimelineEvent) -> Message | None:
             return Notice(event.text, ":alarm_clock:")
         case "postmortem.completed" | "postmortem.waived":
             return Notice(f"{event.text}{_by(event)}", ":white_check_mark:")
-        case "postmortem.review_asked" | "postmortem.review_returned" | "postmortem.reopened":
+        case "postmortem.review_asked":
+            return HandedIn(incident, f"{event.text}{_by(event)}")
+        case "postmortem.review_returned" | "postmortem.reopened":
             return Notice(f"{event.text}{_by(event)}", ":mag:")
         case "postmortem.edited" | "postmortem.owned" | "postmortem.planned":
             return Notice(event.text, ":pencil2:")

@@ -23,6 +23,7 @@ from bot.incidents.chat import (
     Cleared,
     Closing,
     Drafted,
+    HandedIn,
     Message,
     Notice,
     Remark,
@@ -74,6 +75,7 @@ VIEWS: dict[type, Any] = {
     Closing: incident_views.closing,
     Shown: run_views.run,
     Asked: approval_views.approval,
+    HandedIn: postmortem_views.handed_in,
     Unfurnished: incident_views.failing,
     Handover: oncall_views.handover,
 }

@@ -104,6 +104,7 @@ class Context:
     status_pages: Mapping[str, Page] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
     formats: Sequence[str] = ()  # in which a post-mortem can be had
+    templates: Sequence[str] = ()  # of post-mortems
     link: Callable[[str, str], str] = lambda channel, ts: ""
     services: Sequence[str] = ()
     site: Site = field(default_factory=Site)

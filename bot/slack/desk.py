@@ -45,6 +45,7 @@ class Desk:
     groups: Callable[[access.Person], frozenset[str]] = lambda person: frozenset()
     policy: Policy = field(default_factory=Policy)
     formats: Sequence[str] = ()
+    templates: Sequence[str] = ()
     log: Log = logbook.opened
     tracking: Tracking = field(default_factory=Tracking)
     offers: Offers = lambda incident, alerts: ()
@@ -131,6 +132,7 @@ class Desk:
                 offers=self.offers,
                 link=self.chat.link,
                 formats=self.formats,
+                templates=self.templates,
                 services=inbox.services,
                 site=self.site,
             )

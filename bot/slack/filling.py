@@ -15,6 +15,7 @@ from bot.incidents.model import Incident, Kind, TimelineEvent
 from bot.incidents.statuspage import PUBLISHED, Page
 from bot.kit.errors import BotError, UserError
 from bot.kit.shelf import Shelf
+from bot.postmortems.sections import body, section
 from bot.runs import access as run_access
 from bot.runs import approval as approvals
 from bot.runs import books as runbooks
@@ -25,6 +26,7 @@ from bot.runs.form import Field, Sheet
 from bot.runs.live import Choices, Live
 from bot.runs.ranking import Ranking
 from bot.runs.runbook import Runbook
+from bot.slack import reviewing
 from bot.slack.client import SlackChat
 from bot.slack.inbox import carrying
 from bot.slack.people import People
@@ -32,6 +34,7 @@ from bot.slack.starting import elsewhere, runnable
 from bot.slack.views import approval as approval_views
 from bot.slack.views import forms
 from bot.slack.views import incident as views
+from bot.slack.views import postmortem as postmortem_views
 from bot.slack.views import runbook as runbook_views
 from bot.slack.views import statuspage as page_views
 from bot.slack.views.blocks import Block
@@ -58,7 +61,7 @@ class Filling:
         """Complete an open form, or say in it why it cannot be."""
         make = {
             "run": self._run, "approval": self._approval, "runbooks": self._runbooks, "here": self._here,
-            "statuspage": self._statuspage,
+            "statuspage": self._statuspage, "section": self._section, "review": self._review,
         }[about["form"]]  # fmt: skip
         try:
             view = await make(about)
@@ -170,6 +173,27 @@ class Filling:
         if incident.kind != Kind.STANDARD:
             raise UserError(f"{incident.reference} is a {incident.kind}, so nothing about it is published.")
         return page_views.form(incident, list(self.status_pages.values()), last, about.get("text") or "")
+
+    async def _section(self, about: Mapping[str, Any]) -> Block:
+        """One section of the newest revision."""
+        async with self.engine.db.read() as session:
+            incident = await self._incident(session, about, about["incident"])
+            document = await reviewing.document(session, incident)
+        found = section(document.text, about["section"])
+        words = body(document.text, found.name)
+        if len(words) > postmortem_views.FIELD:
+            raise UserError(
+                f"The section {found.name} is too long for a form. Edit it in the file: `tocsin postmortem export "
+                f"{incident.reference}`, then `tocsin postmortem import {incident.reference} FILE`."
+            )
+        return postmortem_views.section_form(incident, document, found, words)
+
+    async def _review(self, about: Mapping[str, Any]) -> Block:
+        """How it stands, and what can be said to it."""
+        async with self.engine.db.read() as session:
+            incident = await self._incident(session, about, about["incident"])
+            noun = await reviewing.standing(session, incident)
+        return postmortem_views.review_form(noun)
 
     def _groups(self, about: Mapping[str, Any]) -> frozenset[str]:
         known = self.people.recall(about["person"])

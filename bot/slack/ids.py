@@ -26,6 +26,7 @@ TASK_DONE = "task.done"
 EXPORT = "followup.export"
 POSTMORTEM = "postmortem.draft"
 EXPORT_DOCUMENT = "postmortem.export"
+REVIEW = "postmortem.review"
 OPEN_LINK = "link.open"
 
 # Forms
@@ -35,6 +36,8 @@ PAGE_FORM = "page.form"
 RUN_FORM = "run.form"
 APPROVAL_FORM = "approval.form"
 STATUSPAGE_FORM = "statuspage.form"
+SECTION_FORM = "postmortem.section_form"
+REVIEW_FORM = "postmortem.review_form"
 # What only tells something has a name as well, or Slack would send it to nobody.
 NOTE_VIEW = "note"
 
