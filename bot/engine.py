@@ -165,7 +165,7 @@ class Retry:
 
     def wait(self, attempt: int) -> float:
         """How long after the failure of try *attempt* the next one comes."""
-        return min(self.most, self.first * 2 ** min(attempt, 16))
+        return min(self.most, self.first * 2.0 ** min(attempt, 16))
 
 
 class Superseded(BotError):  # noqa: N818 - not a fault: somebody else does it
