@@ -262,6 +262,7 @@ class Bot:
         if not self.config.connections:
             found.append("connections.yaml names no connection, so no alert can come in")
         found += self._idle()
+        found += self._unwritten()
         found += self._untold()
         found += self._unused()
         named = [(f"routes.yaml: route {route.name!r}", route.runbooks or ()) for route in self.routes.routes]
@@ -280,6 +281,16 @@ class Bot:
             found += [str(problem) for problem in self.books.refused]
             found += needs.missing(self.books.runbooks.values(), self.shelves.steps, self.reach, self.books.folder)
         return found
+
+    def _unwritten(self) -> list[str]:
+        """Templates of post-mortems that are named and not there."""
+        said = self.config.general.postmortems
+        known = templates(Plan.of(said, self.settings.config).folder)
+        return [
+            f"tocsin.yaml: postmortems: there is no template {name!r}; there is: {', '.join(known)}"
+            for name in dict.fromkeys([said.template, *said.template_by_severity.values()])
+            if name not in known
+        ]
 
     def _untold(self) -> list[str]:
         """Sinks that wait for what will never come."""

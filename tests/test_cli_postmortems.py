@@ -117,3 +117,17 @@ def test_a_template_of_the_configuration_is_previewed_with_an_example_and_with_a
 
     assert "Checkout error rate above 5 %" in tocsin("templates", "preview", "mine")[1]
     assert "Checkout fails" in tocsin("templates", "preview", "mine", "--incident", "INC-1")[1]
+
+
+def test_check_says_which_template_is_named_and_not_there(tocsin, tmp_path):
+    (tmp_path / "config").mkdir()
+    text = "version: 1\npostmortems: {template: mine, template_by_severity: {SEV4: lightweight}}\n"
+    (tmp_path / "config" / "tocsin.yaml").write_text(text)
+    tocsin("migrate")
+
+    code, _, err = tocsin("check")
+
+    assert code == 1
+    assert "postmortems: there is no template 'mine'; there is: full, lightweight, public" in err
+    own(tmp_path / "config" / "templates", GOOD)
+    assert "no template" not in tocsin("check")[2]

@@ -24,7 +24,7 @@ _TODO = {"task": "t1", "number": 1, "text": "Alert on p99", "owner": HELPS, "due
 _STORY: tuple[tuple[float, str, str, str, dict[str, Any]], ...] = (
     (2, "incident.opened", "INC-1 opened", "bot", {"severity": "SEV2", "source": "alert", "alert": _ALERT}),
     (3, "page.sent", "Paged", "bot", {"pager": "log", "number": 1, "detail": "accepted"}),
-    (5, "page.acknowledged", "Acknowledged", LEADS, {"pager": "log", "number": 1}),
+    (5, "page.acknowledged", "Acknowledged", LEADS, {"pages": [1], "by": LEADS, "via": "slack"}),
     (6, "role.assigned", "commander", LEADS, {"role": "commander", "person": LEADS, "previous": None}),
     (7, "severity.changed", "SEV2 → SEV1", LEADS, {"from": "SEV2", "to": "SEV1", "reason": "payments fail"}),
     (8, "note.added", "Errors began with *deploy* 77 | <b>", LEADS, {"kind": "finding"}),

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from bot.incidents.model import CATEGORY, Incident, Role, RoleName, Status, TimelineEvent
 from bot.kit.text import clean, clip, one_line
-from bot.postmortems.people import People, mentions, people, title
+from bot.postmortems.people import BOT, People, mentions, people, title
 
 GAP = timedelta(minutes=15)
 LINE, NOTE = 1000, 4000
@@ -81,13 +81,16 @@ class SeenAlert:
 
 @dataclass(frozen=True)
 class SentPage:
-    """One attempt to wake somebody; `outcome` is sent, failed or nobody."""
+    """One attempt to wake somebody; `outcome` is sent, failed or nobody. `acknowledged` is the event that did."""
 
     at: datetime
     pager: str
     outcome: str
     detail: str
     number: int
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    acknowledged: int | None = None
 
 
 @dataclass(frozen=True)
@@ -666,17 +669,26 @@ def _alert(data: Mapping[str, Any], who: People) -> dict[str, Any]:
 
 
 def _pages(said: Sequence[_Said], who: People) -> tuple[SentPage, ...]:
-    return tuple(
-        SentPage(
-            item.at,
-            _line(who, item.data.get("pager"), 100) or "not recorded",
-            _PAGES[item.kind],
-            _line(who, item.data.get("detail"), LINE),
-            item.number,
-        )
-        for item in said
-        if item.kind in _PAGES
-    )
+    found: list[SentPage] = []
+    numbers: list[Any] = []
+    for item in said:
+        if item.kind in _PAGES:
+            pager = _line(who, item.data.get("pager"), 100) or "not recorded"
+            detail = _line(who, item.data.get("detail"), LINE)
+            found.append(SentPage(item.at, pager, _PAGES[item.kind], detail, item.number))
+            numbers.append(item.data.get("number"))
+        elif item.kind == "page.acknowledged":
+            asked = item.data.get("pages")
+            known = asked if isinstance(asked, list) else []
+            actor = item.first.actor
+            by = who.label(actor if actor != BOT else str(item.data.get("by") or ""))
+            found = [
+                replace(page, acknowledged_at=item.at, acknowledged_by=by, acknowledged=item.number)
+                if number in known and page.outcome == "sent" and page.acknowledged is None
+                else page
+                for number, page in zip(numbers, found, strict=True)
+            ]
+    return tuple(found)
 
 
 def _paged(pages: Sequence[SentPage]) -> str:

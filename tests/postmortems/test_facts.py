@@ -399,3 +399,18 @@ def test_tasks_and_follow_ups_are_told_as_they_stood_at_the_end():
     )
     assert (followup.ticket, followup.url) == ("OPS-7", "https://example.com/7")
     assert [(ticket.reference, ticket.tracker) for ticket in facts.tickets] == [("OPS-1", "ops")]
+
+
+def test_a_page_says_who_acknowledged_it_and_when_and_an_unanswered_one_says_so():
+    story = Story()
+    story.open()
+    story.say(3, "page.sent", "Paged", pager="pagerduty", number=1, detail="accepted")
+    story.say(4, "page.sent", "Paged again", pager="pagerduty", number=2, detail="accepted")
+    story.say(5, "page.acknowledged", "Seen", actor="bot", pages=[1], by="Somebody By Name", via="pagerduty")
+    story.say(6, "page.acknowledged", "Seen", actor="U0HELPER1", pages=[1], by="U0HELPER1", via="slack")
+
+    first, second = gather(story.incident, story.events, []).pages
+
+    assert (first.acknowledged_at, first.acknowledged) == (at(5), 4)
+    assert "Name" not in first.acknowledged_by
+    assert (second.acknowledged_at, second.acknowledged_by) == (None, "")
