@@ -588,8 +588,6 @@ async def test_a_run_plans_asks_and_applies_what_was_asked_about(stack, library)
     run_id = await library.start(book, {}, email="alice@example.com")
 
     asked = await library.carry_out(run_id)
-    # What the configuration says by now is not what was asked about.
-    stack.write(WEB.replace("count = var.number", "count = 0"))
     run = await answered(library, run_id)
 
     assert asked.state == RunState.WAITING
@@ -597,6 +595,20 @@ async def test_a_run_plans_asks_and_applies_what_was_asked_about(stack, library)
     assert run.outputs == {"added": 3, "drifted": 0}
     assert stack.state() == ["api[0]", "api[1]", "web[0]"]
     assert list(library.home.iterdir()) == []
+
+
+async def test_a_yes_is_void_when_the_configuration_was_changed_after_the_question(stack, library):
+    stack.write(WEB)
+    library.folder = stack.books
+    run_id = await library.start(load(RESIZE, "resize.yaml", library.steps), {}, email="alice@example.com")
+
+    await library.carry_out(run_id)
+    stack.write(WEB.replace("count = var.number", "count = 0"))
+    run = await answered(library, run_id)
+
+    assert run.state == RunState.EXPIRED
+    assert "has changed since people said yes" in run.failure["message"]
+    assert not (stack.folder / "terraform.tfstate").exists()
 
 
 async def test_a_dry_run_plans_and_says_what_would_be_applied(stack, library):
