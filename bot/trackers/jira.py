@@ -222,7 +222,7 @@ def heard(headers: Mapping[str, str], payload: Any) -> Heard | None:
     if not isinstance(payload, dict):
         raise PermanentError("the body is not a JSON object")
     issue, user = payload.get("issue"), payload.get("user")
-    if not isinstance(issue, dict) or not isinstance(issue.get("id"), str | int):
+    if not isinstance(issue, dict) or not isinstance(issue.get("id"), str | int) or issue["id"] == "":
         return None
     return Heard(
         id=str(issue["id"]),

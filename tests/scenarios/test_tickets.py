@@ -88,7 +88,7 @@ async def test_an_incident_its_tickets_and_a_follow_up_live_together_to_the_end(
     await alice.join(channel)
     told = await sandbox.expect_message(channel.id, "Ticket OPS-1 opened in ops")
     assert f"{jira.url}/browse/OPS-1" in told.text
-    await sandbox.expect_message(channel.id, "Ticket INC0000001 opened in desk")
+    await sandbox.expect_message(channel.id, "Ticket INC0000001 opened in desk", within=20)
     await stage.quiet()
     card = await sandbox.expect_message(channel.id, "INC-1 · 5xx")
     assert "OPS-1 To Do" in card.rendered
@@ -162,9 +162,10 @@ async def test_a_run_that_writes_waits_for_its_change_and_closes_it(
     await stage.alert(alertmanager(service="search"))
     channel = await sandbox.expect_channel("inc-1-*")
     await alice.join(channel)
-    await alice.slash("/inc join", channel)
+    assert (await alice.slash("/inc join", channel)).ok
     await stage.quiet()
-    await alice.slash("/inc runbook run touch", channel)
+    said = await alice.slash("/inc runbook run touch", channel)
+    assert said.ok, said
     told = await sandbox.expect_message(
         channel.id, "change CHG0000001 opened in desk; nothing is changed before", within=20
     )

@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bot.incidents.tracker import Tracker
@@ -83,6 +83,8 @@ JSON = st.recursive(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(payload=JSON, event=st.sampled_from(["issues", "issue_comment", "push", ""]))
+@example(payload={"issue": {"id": ""}}, event="issues")
+@example(payload={"sys_id": ""}, event="")
 def test_no_body_is_a_fault_whatever_stands_in_it(name, payload, event):
     try:
         told = SHELF[name].heard({"X-GitHub-Event": event, "X-Gitlab-Event": event}, payload)
