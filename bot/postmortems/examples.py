@@ -20,9 +20,9 @@ _ALERT = {
     "url": "https://prometheus.example.com/graph",
 }
 _RUN = {"run": "example", "runbook": "restart-service", "name": "Restart a service", "number": 1}
-_TODO = {"task": "t1", "number": 1, "text": "Alert on p99", "owner": HELPS, "due": "2026-04-01", "type": "detect"}
+_TASK = {"task": "t1", "number": 1, "text": "Alert on p99", "owner": HELPS, "due": "2026-04-01", "type": "detect"}
 _STORY: tuple[tuple[float, str, str, str, dict[str, Any]], ...] = (
-    (2, "incident.opened", "INC-1 opened", "bot", {"severity": "SEV2", "source": "alert", "alert": _ALERT}),
+    (2, "incident.opened", "INC-1 opened", "bot", {**_ALERT, "severity": "SEV2", "source": "alert"}),
     (3, "page.sent", "Paged", "bot", {"pager": "log", "number": 1, "detail": "accepted"}),
     (5, "page.acknowledged", "Acknowledged", LEADS, {"pages": [1], "by": LEADS, "via": "slack"}),
     (6, "role.assigned", "commander", LEADS, {"role": "commander", "person": LEADS, "previous": None}),
@@ -39,11 +39,11 @@ _STORY: tuple[tuple[float, str, str, str, dict[str, Any]], ...] = (
         "bot",
         {"runbook": "disk-cleanup", "name": "Clean", "why": "off", "reason": "off"},
     ),
-    (14, "task.added", "T2", LEADS, {**_TODO, "number": 2, "task": "t2", "type": None}),
+    (14, "task.added", "T2", LEADS, {**_TASK, "number": 2, "task": "t2", "type": None}),
     (35, "status.changed", "monitoring", LEADS, {"from": "investigating", "to": "monitoring"}),
     (40, "note.added", "Add a lock time-out", HELPS, {"kind": "action"}),
     (41, "note.added", "The graph is flat", HELPS, {"kind": "note"}),
-    (42, "followup.added", "T1", HELPS, _TODO),
+    (42, "followup.added", "T1", HELPS, _TASK),
     (50, "incident.resolved", "Resolved", LEADS, {"note": "Rolled back to 76"}),
 )
 
